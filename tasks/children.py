@@ -1,0 +1,149 @@
+"""A Python process of ours that speaks JSON, one document a line: requests on its stdin, events on its stdout.
+
+Models never cross such a pipe, only paths, references and small records. A child dies with its parent (Linux), whatever
+kills the parent, and is out of reach of the terminal's Ctrl-C, so that its parent decides in which order things stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+from tasks.errors import RoundtripError, from_json
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal when its parent *thread* ends; for `preexec_fn`.
+
+    The kernel means the thread that started the child, so start children from a thread that stays.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+class ChildDied(RoundtripError):
+    """A child ended without an answer: killed, out of memory, a crash in native code."""
+
+    kind = "child-died"
+
+
+class Child:
+    """One running child of a module that calls `serve`."""
+
+    def __init__(self, module: str, *, env: Mapping[str, str] | None = None, nice: int = 0, debug: bool = False) -> None:
+        self._stderr: IO[bytes] | None = None if debug else tempfile.TemporaryFile()  # noqa: SIM115  # lives with us
+
+        def prepare() -> None:
+            die_with_parent()
+            if nice:
+                os.nice(nice)
+
+        self._process = subprocess.Popen(  # noqa: PLW1509  # prctl and nice only, no locks taken
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(env or {})},
+            text=True,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Hand the child one request."""
+        assert self._process.stdin is not None
+        # A child that died before it read the request is reported by `events`, with the reason.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What the child reports on the last request, up to and without its `done`.
+
+        Raises:
+            RoundtripError: What the child itself raised.
+            ChildDied: The child ended without an answer.
+        """
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            event = json.loads(line)
+            if "error" in event:
+                error = from_json(event["error"])
+                error.__cause__ = _RemoteTraceback(event.get("traceback", ""))
+                raise error
+            if event.get("done"):
+                return
+            yield event
+        raise ChildDied(self._obituary())
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request that has exactly one event as its answer."""
+        self.send(request)
+        (answer,) = self.events()
+        return answer
+
+    def end(self) -> None:
+        """End the child and whatever it started; done when it is gone."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _obituary(self) -> str:
+        code = self._process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        last = ""
+        if self._stderr is not None:
+            self._stderr.seek(0)
+            lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+            last = f" Its last words: {lines[-1]}" if lines else ""
+        memory = " (SIGKILL from outside mostly means that memory ran out)" if code == -signal.SIGKILL else ""
+        return f"The process {how}{memory}.{last}"
+
+
+class _RemoteTraceback(Exception):
+    """Carries the child's traceback, so that `--debug` can show where an error came from."""
+
+
+def serve(handle: Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], None]) -> None:
+    """Answer requests from stdin until it closes; the child's side of `Child`.
+
+    Whatever the handled code prints goes to stderr: stdout belongs to the protocol.
+    """
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def emit(event: dict[str, Any]) -> None:
+        out.write(json.dumps(event) + "\n")
+        out.flush()
+
+    for line in sys.stdin:
+        try:
+            handle(json.loads(line), emit)
+        except RoundtripError as error:
+            emit({"error": error.to_json(), "traceback": traceback.format_exc()})
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            emit({"error": {"kind": "error", "message": message, "exit_code": 1}, "traceback": traceback.format_exc()})
+        else:
+            emit({"done": True})

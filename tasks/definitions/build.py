@@ -1,0 +1,130 @@
+"""From a reference to a built Keras model, the same way wherever it is built."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from tasks.data import Arrays, Dataset
+from tasks.data.dataset import each, take
+from tasks.definitions.fingerprint import Definition, architecture, fingerprint
+from tasks.errors import InputError
+from tasks.references import absolute, resolve
+
+MLP = "tasks.definitions.builtin:mlp"
+SUBCLASSED = "tasks.definitions.builtin:subclassed"
+
+
+class ModelConfig(BaseModel):
+    """Which model a run builds."""
+
+    model_config = {"frozen": True}
+
+    builder: str = Field(
+        default=MLP,
+        min_length=3,
+        description="Reference of a callable that returns a Keras model: `module:callable` or `file.py:callable`.",
+        json_schema_extra={"position": 0},
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Arguments of the builder. `input_shape` and `outputs` are taken from the data where the builder "
+        "has such parameters and they are not given.",
+        json_schema_extra={"position": 1},
+    )
+
+
+def define(config: ModelConfig, dataset: Dataset) -> tuple[Definition, Any]:
+    """Fix every argument of a definition, build it once and take its fingerprint.
+
+    Returns:
+        The definition, and the model that was built for it (on the first examples of the dataset).
+
+    Raises:
+        InputError: The reference, its arguments or what it returns can't be used.
+    """
+    builder = resolve(config.builder)
+    arguments = _defaults(builder) | _from_data(builder, dataset) | config.arguments
+    bare = Definition(reference=absolute(config.builder), arguments=arguments)
+    model = build(bare, take(dataset.x, slice(0, 2)))
+    return bare.model_copy(update={"fingerprint": fingerprint(model), "config": architecture(model)}), model
+
+
+def build(definition: Definition, sample: Arrays) -> Any:
+    """Build a definition's model and call it once on a sample, so that every variable exists.
+
+    `build(input_shape)` is no substitute for the call: after it, `load_weights` on a subclassed model loads nothing
+    and raises nothing (keras 3.15, FACTS S2).
+
+    Args:
+        definition: What to build; its fingerprint is not looked at here.
+        sample: At least one example, `(rows, ...)`.
+
+    Raises:
+        InputError: The builder raised, returned no Keras model, or the model can't take the sample.
+    """
+    import keras  # noqa: PLC0415  # seconds
+
+    builder = resolve(definition.reference)
+    try:
+        inspect.signature(builder).bind(**definition.arguments)
+    except TypeError as error:
+        raise InputError(
+            f"{definition.reference} can't be called with {definition.arguments}: {error}. "
+            f"Its signature is {inspect.signature(builder)}."
+        ) from None
+    # Automatic names (`dense_3`) count on from whatever was built before in this process. From a clean state the same
+    # definition gives the same variable paths everywhere.
+    keras.backend.clear_session()
+    try:
+        model = builder(**definition.arguments)
+    except Exception as error:
+        raise InputError(f"{definition.reference} raised {type(error).__name__}: {error}") from error
+    if not isinstance(model, keras.Model):
+        raise InputError(f"{definition.reference} returned {type(model).__name__}, not a keras.Model.")
+    try:
+        model(as_tensors(sample), training=False)
+    except Exception as error:
+        shapes = {name or "x": f"{array.shape[1:]} {array.dtype}" for name, array in each(sample).items()}
+        raise InputError(
+            f"The model of {definition.reference} can't be called on the data (examples of {shapes}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return model
+
+
+def as_tensors(arrays: Arrays) -> Any:
+    """The arrays as tensors, one or by name."""
+    import tensorflow as tf  # noqa: PLC0415  # seconds
+
+    if isinstance(arrays, dict):
+        return {name: tf.constant(array) for name, array in arrays.items()}
+    return tf.constant(arrays)
+
+
+def _defaults(builder: Any) -> dict[str, Any]:
+    """The builder's own defaults, kept so that a later change of a default is seen and named."""
+    defaults = {n: p.default for n, p in inspect.signature(builder).parameters.items() if p.default is not p.empty}
+    return {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items() if _is_plain(v)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(v) for v in value)
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _from_data(builder: Any, dataset: Dataset) -> dict[str, Any]:
+    """Values for the parameters `input_shape` and `outputs`, where the builder has them."""
+    if isinstance(dataset.x, dict) or isinstance(dataset.y, dict):
+        return {}
+    offered: dict[str, Any] = {"input_shape": list(dataset.x.shape[1:])}
+    if dataset.y.dtype.kind in "iub" and dataset.y.ndim == 1:
+        offered["outputs"] = int(max(dataset.y.max(), dataset.y_val.max() if isinstance(dataset.y_val, np.ndarray) else 0)) + 1
+    else:
+        offered["outputs"] = int(dataset.y.shape[-1]) if dataset.y.ndim > 1 else 1
+    parameters = inspect.signature(builder).parameters
+    return {name: value for name, value in offered.items() if name in parameters}

@@ -1,0 +1,84 @@
+"""One tree of errors; each class is one exit code of the command line.
+
+An error is raised once, at the place that knows what happened, where, and what to do about it. Its message is written for
+the person who reads it at 3 a.m. and is shown without a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class RoundtripError(Exception):
+    """Something that a user can understand and act on."""
+
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as DESIGN.md's `{"kind", "message", "exit_code"}`."""
+        return {"kind": self.kind, "message": str(self), "exit_code": self.exit_code}
+
+
+class VerificationFailed(RoundtripError):
+    """What came back is not the model that was trained, or could not be shown to be."""
+
+    kind = "verification"
+    exit_code = 1
+
+
+class TrainingFailed(RoundtripError):
+    """Training ended without a model worth keeping; nothing was published."""
+
+    kind = "training"
+    exit_code = 1
+
+
+class InputError(RoundtripError):
+    """Wrong usage or input: an option, a file, a data or model reference, a folder."""
+
+    kind = "input"
+    exit_code = 2
+
+
+class MismatchError(InputError):
+    """A definition built another model than the one whose weights were stored."""
+
+    kind = "mismatch"
+
+
+class UnsafeError(RoundtripError):
+    """Refused before anything was loaded: tampered with, or able to run, read or write something."""
+
+    kind = "unsafe"
+    exit_code = 3
+
+
+class UnreachableError(RoundtripError):
+    """The store or the Prefect server did not answer, refused the credentials, or lacks a guarantee we need."""
+
+    kind = "unreachable"
+    exit_code = 4
+
+
+class NotFoundError(RoundtripError):
+    """No such model, version, alias or bucket."""
+
+    kind = "not-found"
+    exit_code = 5
+
+
+class ConflictError(RoundtripError):
+    """Somebody else wrote the same key first; nothing was overwritten."""
+
+    kind = "conflict"
+    exit_code = 1
+
+
+def _tree(root: type[RoundtripError]) -> dict[str, type[RoundtripError]]:
+    return {root.kind: root} | {kind: cls for sub in root.__subclasses__() for kind, cls in _tree(sub).items()}
+
+
+def from_json(document: dict[str, Any]) -> RoundtripError:
+    """Rebuild an error that another process reported through `RoundtripError.to_json`."""
+    return _tree(RoundtripError).get(document["kind"], RoundtripError)(document["message"])

@@ -1,0 +1,51 @@
+"""Batches to and from models and files: names of inputs and outputs, `.npz` parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.data import Arrays
+from tasks.data.dataset import each, type_Array
+from tasks.errors import UnsafeError
+
+
+def named_outputs(outputs: Any) -> Arrays:
+    """What a model returned as one array or arrays by name; several without names become `output_0`, `output_1`, …"""
+    if isinstance(outputs, dict):
+        return {str(name): np.asarray(value) for name, value in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        return {f"output_{i}": np.asarray(value) for i, value in enumerate(outputs)}
+    return np.asarray(outputs)
+
+
+def keras_predict(model: Any, x: Arrays) -> Arrays:
+    """`model.predict` at the batch size that users get by default."""
+    return named_outputs(model.predict(x, batch_size=32, verbose=0))
+
+
+def flat(letter: str, arrays: Arrays) -> dict[str, type_Array]:
+    """Names for a `.npz`: the letter for one array, `letter_name` for several."""
+    return {f"{letter}_{name}" if name else letter: array for name, array in each(arrays).items()}
+
+
+def nested(letter: str, arrays: dict[str, type_Array]) -> Arrays:
+    """The reverse of `flat`."""
+    if letter in arrays:
+        return arrays[letter]
+    return {n.removeprefix(f"{letter}_"): a for n, a in arrays.items() if n.startswith(f"{letter}_")}
+
+
+def read_npz(path: Path) -> dict[str, type_Array]:
+    """All arrays of a `.npz`, never a pickle.
+
+    Raises:
+        UnsafeError: The file is not what its name says, or holds Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:
+        raise UnsafeError(f"{path.name} is not a plain .npz file: {error}") from None

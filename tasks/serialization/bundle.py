@@ -1,0 +1,220 @@
+"""A bundle: the format's own files, and beside them what the format would lose.
+
+```
+model/...    the format's files under their own names
+probe.npz    inputs `x`, the outputs `y` that the trained model gave, the targets `t`
+state.npz    optimizer slots and seed states
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from tasks.data import Arrays, Dataset
+from tasks.data.dataset import each, rows, take
+from tasks.definitions import Definition
+from tasks.definitions.build import as_tensors
+from tasks.serialization import keras_model
+from tasks.serialization.arrays import flat, nested, read_npz
+from tasks.serialization.digests import TensorDigest, tensor_digests
+from tasks.serialization.formats import format_named
+from tasks.serialization.protocol import Format
+from tasks.training import History, Trained
+from tasks.training.step import gradient_step
+
+MODEL, PROBE, STATE = "model", "probe.npz", "state.npz"
+_PROBE_ROWS = 256
+_PROBE_BYTES = 4 * 2**20
+
+
+class ArraySpec(BaseModel):
+    """One input or output: its name, shape with an open batch, and dtype."""
+
+    model_config = {"frozen": True}
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class Carried(BaseModel):
+    """What the bundle carries for the format, and what the returning side holds its model against.
+
+    Attributes:
+        compile: Keras' compile configuration, or None where the model has none that can be told.
+        curves: The training history, per logged name one value an epoch.
+        epoch_seconds: Wall seconds of each epoch.
+        weights: Digest of every weight.
+        optimizer: Digest of every optimizer variable, by position.
+        after_one_step: Digest of every weight after one more training step on the probe; empty where not measured.
+        inputs: The inputs of the probe.
+        outputs: The outputs of the probe.
+    """
+
+    model_config = {"frozen": True}
+
+    compile: dict[str, Any] | None = None
+    curves: dict[str, list[float]] = Field(default_factory=dict)
+    epoch_seconds: list[float] = Field(default_factory=list)
+    weights: tuple[TensorDigest, ...] = ()
+    optimizer: tuple[TensorDigest, ...] = ()
+    after_one_step: tuple[TensorDigest, ...] = ()
+    inputs: tuple[ArraySpec, ...] = ()
+    outputs: tuple[ArraySpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A folder that is ready to be published."""
+
+    folder: Path
+    format: str
+    definition: Definition
+    carried: Carried
+    data_source: str
+    data_digest: str
+    metrics: dict[str, float]
+    loop: str
+    notes: tuple[str, ...]
+
+
+def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, format_name: str, folder: Path) -> Bundle:
+    """Save a trained model and all that goes with it.
+
+    Args:
+        trained: The live model; it is the same afterwards as before, bit for bit.
+        definition: What it was built from.
+        dataset: Where the probe is taken from (validation examples).
+        format_name: One of `FORMATS`.
+        folder: An empty folder to fill.
+
+    Returns:
+        The bundle, with digests taken from the live model *before* anything was written.
+
+    Raises:
+        InputError: The format can't hold this model.
+    """
+    model, format_ = trained.model, format_named(format_name)
+    x, targets = _probe_inputs(dataset)
+    weights = tensor_digests(format_.variables(model))
+    optimizer = keras_model.optimizer_state(model)
+    seeds = keras_model.seed_states(model)
+    y = format_.predict(model, x)
+    (folder / MODEL).mkdir(parents=True)
+    format_.save(model, folder / MODEL, x)
+    np.savez(folder / PROBE, **flat("x", x), **flat("y", y), **flat("t", targets))
+    np.savez(folder / STATE, **_prefixed("optimizer", optimizer), **_prefixed("seed", seeds))
+    config = keras_model.compile_config(model)
+    carried = Carried(
+        compile=config,
+        curves=trained.history.curves,
+        epoch_seconds=trained.history.seconds,
+        weights=weights,
+        optimizer=tensor_digests(optimizer),
+        after_one_step=_rehearse(model, format_, x, targets) if config else (),
+        inputs=_array_specs(x, "x"),
+        outputs=_array_specs(y, "output"),
+    )
+    return Bundle(
+        folder,
+        format_.name,
+        definition,
+        carried,
+        dataset.source,
+        dataset.digest,
+        trained.metrics,
+        trained.history.loop,
+        tuple(trained.history.notes),
+    )
+
+
+def restore(folder: Path, format_name: str, definition: Definition, carried: Carried) -> tuple[Any, list[str]]:
+    """Bring a bundle's model back, with what its format lost.
+
+    Args:
+        folder: A bundle whose files were checked against the manifest and inspected.
+        format_name: As in the manifest.
+        definition: As in the manifest, or what the user gave in its place.
+        carried: As in the manifest.
+
+    Returns:
+        The model, and a line for everything that could not be given back.
+
+    Raises:
+        MismatchError: The definition builds another model.
+    """
+    format_ = format_named(format_name)
+    x, _, _ = read_probe(folder)
+    model = format_.load(folder / MODEL, definition, x)
+    lost: list[str] = []
+    if format_.trainable:
+        if carried.compile and not model.compiled:
+            try:
+                model.compile_from_config(carried.compile)
+            except Exception as error:
+                lost.append(f"compile: {type(error).__name__}: {str(error).splitlines()[0]:.160}")
+        state = read_npz(folder / STATE)
+        if not keras_model.put_seed_states(model, _section("seed", state)):
+            lost.append("seed states: the returned model has other seed generators")
+        if carried.optimizer and not keras_model.put_optimizer_state(model, _section("optimizer", state)):
+            lost.append("optimizer: the returned model's optimizer has other variables")
+    model.history = History(carried.curves, carried.epoch_seconds, "")
+    return model, lost
+
+
+def read_probe(folder: Path) -> tuple[Arrays, Arrays, Arrays]:
+    """Inputs, outputs and targets of a bundle's probe."""
+    arrays = read_npz(folder / PROBE)
+    return nested("x", arrays), nested("y", arrays), nested("t", arrays)
+
+
+def one_more_step(model: Any, x: Arrays, targets: Arrays) -> None:
+    """Train one step on the probe, compiled as a plain graph, the same way on both sides."""
+    import tensorflow as tf  # noqa: PLC0415  # seconds
+
+    model.optimizer.build(model.trainable_variables)
+    tf.function(lambda a, b: gradient_step(model, a, b)[1])(as_tensors(x), as_tensors(targets))
+
+
+def _rehearse(model: Any, format_: Format, x: Arrays, targets: Arrays) -> tuple[TensorDigest, ...]:
+    """What one more step makes of the weights; the model is put back as it was."""
+    if not format_.trainable:
+        return ()
+    state = [*model.variables, *model.optimizer.variables]
+    before = [np.array(v) for v in state]
+    try:
+        one_more_step(model, x, targets)
+        return tensor_digests(format_.variables(model))
+    except Exception:  # a model with a step of its own: then this one says nothing about it
+        return ()
+    finally:
+        for variable, value in zip(state, before, strict=True):
+            variable.assign(value)
+
+
+def _probe_inputs(dataset: Dataset) -> tuple[Arrays, Arrays]:
+    count = rows(dataset.x_val)
+    bytes_a_row = max(1, sum(a.nbytes for a in each(dataset.x_val).values()) // count)
+    part = slice(0, max(1, min(_PROBE_ROWS, count, _PROBE_BYTES // bytes_a_row)))
+    return take(dataset.x_val, part), take(dataset.y_val, part)
+
+
+def _array_specs(arrays: Arrays, default: str) -> tuple[ArraySpec, ...]:
+    return tuple(
+        ArraySpec(name=name or default, shape=(None, *array.shape[1:]), dtype=str(array.dtype))
+        for name, array in each(arrays).items()
+    )
+
+
+def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def _section(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {n.removeprefix(f"{prefix}/"): a for n, a in arrays.items() if n.startswith(f"{prefix}/")}

@@ -1,0 +1,79 @@
+"""Format `full-h5`: the whole model in one HDF5 file (Keras' legacy format), brought back by `load_model`."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.data import Arrays
+from tasks.data.dataset import type_Array
+from tasks.definitions import Definition
+from tasks.errors import InputError
+from tasks.serialization.arrays import keras_predict
+from tasks.serialization.keras_model import weights
+from tasks.serialization.protocol import Promise
+
+FILE = "model.h5"
+
+
+class FullH5:
+    """One HDF5 file through `model.save` and `load_model`."""
+
+    name = "full-h5"
+    version = 1
+    promises: frozenset[Promise] = frozenset({"architecture", "weights", "outputs"})
+    needs_definition = False
+    trainable = True
+
+    def save(self, model: Any, folder: Path, sample: Arrays) -> None:
+        """Write architecture and weights.
+
+        The optimizer is left out: the legacy format's copy can't be loaded and makes `fit` raise (`Unknown variable`);
+        the bundle carries it instead.
+
+        Raises:
+            InputError: The model is a subclass, which this format can't hold.
+        """
+        del sample
+        try:
+            with _quiet():
+                model.save(folder / FILE, include_optimizer=False)
+        except NotImplementedError as error:
+            raise InputError(
+                f"A {type(model).__name__} can't be stored as full-h5: HDF5 holds Sequential and functional models only. "
+                "Use the scenario weights-h5 or saved-model."
+            ) from error
+
+    def load(self, folder: Path, definition: Definition, sample: Arrays) -> Any:
+        """Load the file; no source of the model is needed. Compiled later, from what the bundle carries."""
+        del definition, sample
+        import keras  # noqa: PLC0415  # seconds
+
+        with _quiet():
+            return keras.saving.load_model(folder / FILE, compile=False, safe_mode=True)
+
+    def variables(self, model: Any) -> dict[str, type_Array]:
+        """Weights by path."""
+        return weights(model)
+
+    def predict(self, model: Any, x: Arrays) -> Arrays:
+        """`model.predict`."""
+        return keras_predict(model, x)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # Keras logs that HDF5 is a legacy format; who asked for it knows.
+    from absl import logging  # noqa: PLC0415  # comes with TensorFlow
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)

@@ -1,0 +1,96 @@
+"""What the Keras formats share: variables by path, optimizer slots, seed states, and how a model was compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tasks.data import Arrays
+from tasks.data.dataset import type_Array
+from tasks.definitions import Definition, VariableSpec, build, check_fingerprint
+from tasks.definitions.fingerprint import architecture, fingerprint
+from tasks.errors import MismatchError
+
+
+def weights(model: Any) -> dict[str, type_Array]:
+    """Every weight of a Keras model by its path.
+
+    Raises:
+        MismatchError: Two weights share a path, so that nothing could tell them apart.
+    """
+    found: dict[str, type_Array] = {}
+    for variable in model.weights:
+        if variable.path in found:
+            raise MismatchError(
+                f"Two weights of the model are called {variable.path!r}. Give their layers distinct names, "
+                "or nothing can prove which one came back."
+            )
+        found[variable.path] = np.asarray(variable)
+    return found
+
+
+def optimizer_state(model: Any) -> dict[str, type_Array]:
+    """The optimizer's variables (step, learning rate, slots) by position and path; empty for an uncompiled model."""
+    if not getattr(model, "compiled", False) or model.optimizer is None:
+        return {}
+    model.optimizer.build(model.trainable_variables)
+    # Positions tell variables apart, since their paths hold the optimizer's automatic name.
+    return {f"{i:05d}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
+
+
+def seed_states(model: Any) -> dict[str, type_Array]:
+    """States of the seed generators (Dropout and the like), which are variables but not weights (FACTS S6)."""
+    own = {id(v) for v in model.weights}
+    return {f"{i:05d}": np.asarray(v) for i, v in enumerate(v for v in model.variables if id(v) not in own)}
+
+
+def put_optimizer_state(model: Any, state: dict[str, type_Array]) -> bool:
+    """Give a compiled model its optimizer slots back; False where they don't fit this optimizer."""
+    if not model.compiled or model.optimizer is None:
+        return False
+    model.optimizer.build(model.trainable_variables)
+    return _assign(list(model.optimizer.variables), state)
+
+
+def put_seed_states(model: Any, state: dict[str, type_Array]) -> bool:
+    """Give a model its seed states back; False where they don't fit."""
+    own = {id(v) for v in model.weights}
+    return _assign([v for v in model.variables if id(v) not in own], state)
+
+
+def rebuild(definition: Definition, sample: Arrays, subject: str) -> Any:
+    """Build a stored definition again, called once on data, and make sure that it is the stored one.
+
+    Raises:
+        MismatchError: It builds something else; the message lists what differs.
+    """
+    model = build(definition, sample)
+    now = definition.model_copy(update={"fingerprint": fingerprint(model), "config": architecture(model)})
+    check_fingerprint(definition, now, subject)
+    return model
+
+
+def specs(model: Any) -> tuple[VariableSpec, ...]:
+    """The fingerprint of a live model."""
+    return fingerprint(model)
+
+
+def compile_config(model: Any) -> dict[str, Any] | None:
+    """How the model was compiled, as Keras serializes it, or None where it was not or can't be told."""
+    if not getattr(model, "compiled", False):
+        return None
+    try:
+        config: dict[str, Any] | None = model.get_compile_config()
+    except Exception:  # a user's loss may not be serializable; then there is nothing to carry
+        return None
+    return config
+
+
+def _assign(variables: list[Any], state: dict[str, type_Array]) -> bool:
+    values = [state[name] for name in sorted(state)]
+    if [tuple(v.shape) for v in variables] != [v.shape for v in values]:
+        return False
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return True

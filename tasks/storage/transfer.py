@@ -1,0 +1,170 @@
+"""Files to and from the store: parallel, in parts, every byte hashed and checked on both ways.
+
+Up: a file's SHA-256 is taken once and sent with it where one request carries the file; a large file goes up in parts, each
+with its own SHA-256. A store that knows these checksums (S3, SeaweedFS, MinIO) refuses bytes that were damaged on the way.
+Down: parts are read by range into place, then the whole file is held against the manifest.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import InputError, UnreachableError, UnsafeError
+from tasks.storage.manifest import FileEntry
+from tasks.storage.store import THREADS, Store
+
+_PART = 16 * 2**20
+_SINGLE = 2 * _PART
+_MAX_PARTS = 10_000  # S3's limit for one upload
+
+Moved = Callable[[int], None]
+
+
+def nobody(_: int) -> None:
+    """Report moved bytes to nobody."""
+
+
+def file_entries(folder: Path) -> tuple[FileEntry, ...]:
+    """Path, size and SHA-256 of every file of a bundle, in the order of their paths."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        digests = pool.map(sha256_of, paths)
+        return tuple(
+            FileEntry(path=p.relative_to(folder).as_posix(), size=p.stat().st_size, sha256=digest)
+            for p, digest in zip(paths, digests, strict=True)
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hex) of a file; memory stays flat whatever its size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def upload(store: Store, folder: Path, prefix: str, files: Sequence[FileEntry], moved: Moved = nobody) -> None:
+    """Put a bundle's files below a prefix.
+
+    Raises:
+        UnreachableError: The store failed, after retries. What was uploaded is invisible, for there is no manifest.
+    """
+    small = [f for f in files if f.size <= _SINGLE]
+    large = [f for f in files if f.size > _SINGLE]
+    with _pool() as pool:
+        for _ in pool.map(lambda f: _put_small(store, folder, prefix, f, moved), small):
+            pass
+        for entry in large:
+            _put_large(store, folder, prefix, entry, pool, moved)
+
+
+def download(store: Store, prefix: str, folder: Path, files: Sequence[FileEntry], moved: Moved = nobody) -> None:
+    """Bring a version's files into a folder and hold each against the manifest.
+
+    Raises:
+        UnsafeError: A file's bytes are not those that were published.
+        UnreachableError: The store failed, after retries.
+        InputError: The folder can't be written.
+    """
+    with _disk_errors(folder), _pool() as pool:
+        parts: list[tuple[FileEntry, int, int]] = []
+        for entry in files:
+            target = folder / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                file.truncate(entry.size)
+            parts += [(entry, at, min(_PART, entry.size - at)) for at in range(0, entry.size, _PART)]
+        for _ in pool.map(lambda p: _get_part(store, prefix, folder, *p, moved), parts):
+            pass
+        for entry, digest in zip(files, pool.map(lambda f: sha256_of(folder / f.path), files), strict=True):
+            if digest != entry.sha256:
+                raise UnsafeError(
+                    f"{store.uri(prefix + entry.path)} is not what was published: its SHA-256 is {digest[:16]}…, the manifest "
+                    f"says {entry.sha256[:16]}…. It was damaged or changed in the store; nothing was loaded."
+                )
+
+
+def _put_small(store: Store, folder: Path, prefix: str, entry: FileEntry, moved: Moved) -> None:
+    with store.errors(prefix + entry.path):
+        store.client.put_object(
+            Bucket=store.bucket,
+            Key=store.prefix + prefix + entry.path,
+            Body=(folder / entry.path).read_bytes(),
+            ChecksumSHA256=_base64(bytes.fromhex(entry.sha256)),
+        )
+    moved(entry.size)
+
+
+def _put_large(
+    store: Store, folder: Path, prefix: str, entry: FileEntry, pool: ThreadPoolExecutor, moved: Moved
+) -> None:
+    where: dict[str, Any] = {"Bucket": store.bucket, "Key": store.prefix + prefix + entry.path}
+    size = max(_PART, -(-entry.size // _MAX_PARTS))
+    # Only as many parts are in memory as threads send them.
+    with store.errors(prefix + entry.path), (folder / entry.path).open("rb") as file:
+        upload_id = store.client.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")["UploadId"]
+        lock = threading.Lock()
+
+        def send(number: int) -> dict[str, Any]:
+            with lock:
+                file.seek((number - 1) * size)
+                body = file.read(size)
+            checksum = _base64(hashlib.sha256(body).digest())
+            answer = store.client.upload_part(
+                **where, UploadId=upload_id, PartNumber=number, Body=body, ChecksumSHA256=checksum
+            )
+            moved(len(body))
+            return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+
+        try:
+            sent = list(pool.map(send, range(1, -(-entry.size // size) + 1)))
+            store.client.complete_multipart_upload(**where, UploadId=upload_id, MultipartUpload={"Parts": sent})  # type: ignore[typeddict-item]
+        except BaseException:
+            store.client.abort_multipart_upload(**where, UploadId=upload_id)
+            raise
+
+
+def _get_part(store: Store, prefix: str, folder: Path, entry: FileEntry, at: int, size: int, moved: Moved) -> None:
+    with store.errors(prefix + entry.path):
+        answer = store.client.get_object(
+            Bucket=store.bucket, Key=store.prefix + prefix + entry.path, Range=f"bytes={at}-{at + size - 1}"
+        )
+        body = answer["Body"].read()
+    if len(body) != size:
+        raise UnreachableError(f"{store.uri(prefix + entry.path)} is shorter in the store than its manifest says.")
+    descriptor = os.open(folder / entry.path, os.O_WRONLY)
+    try:
+        written = 0
+        while written < size:
+            written += os.pwrite(descriptor, body[written:], at + written)
+    finally:
+        os.close(descriptor)
+    moved(size)
+
+
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Transfer threads that stop taking work at the first error."""
+    pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="transfer")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"Can't write to {folder}: {error.strerror or error}.") from error
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()

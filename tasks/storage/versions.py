@@ -1,0 +1,232 @@
+"""Versions: publish, resolve, read, fetch, list.
+
+Publishing uploads every file first and writes the manifest last, with put-if-absent; that one small write is the commit.
+Readers start from manifests alone, so a version whose publisher died is not there at all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from tasks.errors import InputError, NotFoundError, UnsafeError
+from tasks.settings import cache_folder
+from tasks.storage import layout
+from tasks.storage.aliases import aliases, resolve_alias
+from tasks.storage.manifest import Manifest
+from tasks.storage.store import Store
+from tasks.storage.transfer import Moved, download, nobody, sha256_of, upload
+
+_SPARE_FILES = {layout.MANIFEST}
+
+
+class VersionRef(BaseModel):
+    """A published version; what tasks and flows hand each other."""
+
+    model_config = {"frozen": True}
+
+    model: str
+    version: str
+    uri: str
+    bytes: int
+    format: str
+    metrics: dict[str, float] = {}
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.version}"
+
+
+class ModelSummary(BaseModel):
+    """One line of `list`."""
+
+    model_config = {"frozen": True}
+
+    model: str
+    versions: int
+    latest: str | None
+    aliases: dict[str, str]
+
+
+def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobody) -> VersionRef:
+    """Upload a bundle and commit it.
+
+    Guarantee: a reader sees the version whole after this returns, and not at all before; whatever dies in between.
+
+    Args:
+        store: Where to.
+        folder: The bundle.
+        manifest: What it is; `manifest.files` are uploaded.
+        moved: Called with the number of bytes, as they go.
+
+    Raises:
+        ConflictError: The version exists already, from another writer.
+        UnreachableError: The store failed, after retries; nothing is visible.
+    """
+    layout.model_name(manifest.model)
+    prefix = layout.bundle(manifest.model, manifest.version)
+    upload(store, folder, prefix, manifest.files, moved)
+    store.put_if_absent(layout.manifest(manifest.model, manifest.version), manifest.model_dump_json(indent=1).encode())
+    return reference(store, manifest)
+
+
+def reference(store: Store, manifest: Manifest) -> VersionRef:
+    """The reference of a version."""
+    return VersionRef(
+        model=manifest.model,
+        version=manifest.version,
+        uri=store.uri(layout.bundle(manifest.model, manifest.version)).rstrip("/"),
+        bytes=manifest.bytes,
+        format=manifest.format,
+        metrics=manifest.training.metrics,
+    )
+
+
+def resolve(store: Store, text: str) -> tuple[str, str]:
+    """Model and version of `model`, `model@alias` or `model@version`; without an alias it is `latest`.
+
+    Costs one list request and one read for an alias, nothing for a version.
+
+    Raises:
+        InputError: Not of that form.
+        NotFoundError: No such model or alias.
+    """
+    model, _, which = text.partition("@")
+    layout.model_name(model)
+    which = which or layout.LATEST
+    if layout.is_version(which):
+        return model, which
+    return model, resolve_alias(store, model, layout.model_name(which))
+
+
+def read_manifest(store: Store, model: str, version: str) -> Manifest:
+    """The manifest of a version.
+
+    Raises:
+        NotFoundError: There is no such version (or it was never committed).
+        UnsafeError: The manifest is not one, or not this version's.
+    """
+    try:
+        raw = store.get(layout.manifest(model, version))
+    except NotFoundError:
+        raise NotFoundError(f"There is no version {version} of {model!r} in {store.url}.") from None
+    try:
+        manifest = Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UnsafeError(f"The manifest of {model}@{version} is not valid: {place}: {first['msg']}.") from None
+    if (manifest.model, manifest.version) != (model, version):
+        raise UnsafeError(
+            f"The manifest of {model}@{version} says that it is {manifest.model}@{manifest.version}: it was copied there."
+        )
+    return manifest
+
+
+def fetch(store: Store, manifest: Manifest, to: Path | None = None, moved: Moved = nobody) -> Path:
+    """Bring a version's files to this machine, each checked against the manifest.
+
+    Without `to` they go to the user's cache, and a second fetch moves no bytes; the cached files are hashed again.
+
+    Args:
+        store: Where from.
+        manifest: Of the version.
+        to: A folder that does not exist yet or is empty.
+        moved: Called with the number of bytes, as they come.
+
+    Returns:
+        The folder with `model/`, `probe.npz` and `manifest.json`; it appears whole or not at all.
+
+    Raises:
+        UnsafeError: A file is not what was published.
+        InputError: `to` is not empty or can't be written.
+    """
+    if to is not None:
+        to = to.expanduser().absolute()
+        try:
+            if to.exists() and (not to.is_dir() or any(to.iterdir())):
+                raise InputError(f"{to} exists and is not an empty folder. Name another one for --to.")
+            to.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"Can't write to {to}: {error.strerror}.") from error
+        _download_whole(store, manifest, to, moved)
+        return to
+    folder = cache_folder() / "versions" / manifest.model / manifest.version
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Can't write to the cache {folder.parent}: {error.strerror}.") from error
+    with _exclusive(folder.with_suffix(".lock")):
+        if not _is_whole(folder, manifest):
+            shutil.rmtree(folder, ignore_errors=True)
+            _download_whole(store, manifest, folder, moved)
+    return folder
+
+
+def list_versions(store: Store, model: str) -> list[str]:
+    """Committed versions, the oldest first.
+
+    Raises:
+        NotFoundError: There is no such model.
+    """
+    found = [key for key in store.keys(layout.versions(model)) if key.endswith("/" + layout.MANIFEST)]
+    versions = [key.split("/")[-2] for key in found if key.count("/") == layout.manifest(model, "v").count("/")]
+    if not versions:
+        raise NotFoundError(f"There is no model {model!r} in {store.url}. `python -m flows list` shows what there is.")
+    return versions
+
+
+def list_models(store: Store) -> list[ModelSummary]:
+    """All models that have a committed version."""
+    summaries = []
+    for name in store.folders(""):
+        if name.startswith("."):
+            continue
+        try:
+            count = len(list_versions(store, name))
+        except NotFoundError:
+            continue
+        pointers = aliases(store, name)
+        summaries.append(
+            ModelSummary(model=name, versions=count, latest=pointers.get(layout.LATEST), aliases=pointers)
+        )
+    return summaries
+
+
+def _download_whole(store: Store, manifest: Manifest, folder: Path, moved: Moved) -> None:
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir()
+        download(store, layout.bundle(manifest.model, manifest.version), partial, manifest.files, moved)
+        (partial / layout.MANIFEST).write_text(manifest.model_dump_json(indent=1))
+        if folder.exists():
+            folder.rmdir()  # checked to be empty
+        partial.rename(folder)
+    except OSError as error:
+        raise InputError(f"Can't write to {folder}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_whole(folder: Path, manifest: Manifest) -> bool:
+    declared = {f.path: f for f in manifest.files}
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if not p.is_dir()}
+    if found.keys() - _SPARE_FILES != declared.keys():
+        return False
+    return all(
+        not path.is_symlink() and path.stat().st_size == declared[name].size and sha256_of(path) == declared[name].sha256
+        for name, path in found.items()
+        if name in declared
+    )
+
+
+@contextmanager
+def _exclusive(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

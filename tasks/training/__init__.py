@@ -1,0 +1,12 @@
+"""How the model learns: a compiled custom loop and Keras `fit`, from one configuration and with the same guarantees.
+
+Third room. Both loops take any Keras model, optimizer, loss, metrics and callbacks; both shuffle by the seed and the epoch
+alone, so that a run can be repeated bit for bit; both stop at a loss that is no number. They return a `Trained`.
+"""
+
+from tasks.training.config import TrainingConfig
+from tasks.training.fit import train_with_fit
+from tasks.training.loop import train_with_custom_loop
+from tasks.training.run import Epoch, History, Trained
+
+__all__ = ["Epoch", "History", "Trained", "TrainingConfig", "train_with_custom_loop", "train_with_fit"]

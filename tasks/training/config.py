@@ -1,0 +1,54 @@
+"""How a run trains; a form in Prefect's UI."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class TrainingConfig(BaseModel):
+    """Epochs, batches, optimizer and when to stop. What the user's model was compiled with wins over what stands here."""
+
+    model_config = {"frozen": True}
+
+    epochs: int = Field(default=5, ge=1, le=100_000, description="Passes over the data.", json_schema_extra={"position": 0})
+    batch_size: int = Field(
+        default=32, ge=1, le=1_000_000, description="Examples a step.", json_schema_extra={"position": 1}
+    )
+    optimizer: str = Field(
+        default="adam",
+        min_length=1,
+        description="Name of a Keras optimizer, for models that are not compiled yet.",
+        json_schema_extra={"position": 2},
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Empty: the optimizer's own default.", json_schema_extra={"position": 3}
+    )
+    loss: str | None = Field(
+        default=None, description="Name of a Keras loss. Empty: chosen from the targets.", json_schema_extra={"position": 4}
+    )
+    metrics: list[str] = Field(
+        default_factory=list,
+        description="Names of Keras metrics. Empty: chosen with the loss.",
+        json_schema_extra={"position": 5},
+    )
+    early_stopping: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after so many epochs without a better validation loss and keep the best weights. Empty: never.",
+        json_schema_extra={"position": 6},
+    )
+    compiler: Literal["auto", "xla", "graph", "eager"] = Field(
+        default="auto",
+        description="How the step runs: `auto` takes XLA where it pays (small dense models), else a graph, and falls back "
+        "to eager for a model that can't be compiled. `eager` is for debugging.",
+        json_schema_extra={"position": 7},
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="Seed of the weights and of the order of the examples: the same seed gives the same bits.",
+        json_schema_extra={"position": 8},
+    )

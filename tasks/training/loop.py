@@ -1,0 +1,243 @@
+"""The custom training loop: `GradientTape`, compiled, many steps a call.
+
+A step that is called from Python for every batch spends most of its time in Python when the model is small. So a *chunk* of
+many batches runs inside one `tf.function`: the examples are brought into the epoch's order outside, stacked to
+`(steps, batch, ...)`, and the graph loops over the first axis. A chunk is bounded in bytes, so memory stays bounded and
+Ctrl-C is heard between chunks. The last short batch of an epoch runs through the same step at its own size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tasks.data import Arrays, Dataset
+from tasks.data.dataset import each, take
+from tasks.training.config import TrainingConfig
+from tasks.training.run import (
+    History,
+    Report,
+    Trained,
+    be_deterministic,
+    callbacks_for,
+    check_steps,
+    ensure_compiled,
+    order,
+    reporting_callback,
+    silent,
+)
+from tasks.training.step import gradient_step
+
+_CHUNK_BYTES = 64 * 2**20
+_XLA_MAX_PARAMETERS = 2_000_000
+
+# Runs a stack of batches `(steps, batch, ...)`; returns nothing, the state is in variables.
+_RunChunk = Callable[[Any, Any], None]
+
+
+def train_with_custom_loop(
+    model: Any,
+    dataset: Dataset,
+    config: TrainingConfig,
+    report: Report = silent,
+    callbacks: Sequence[Any] = (),
+) -> Trained:
+    """Train a Keras model by our own compiled loop.
+
+    Loss and metrics are the model's own (`compute_loss`, `compute_metrics`), so loss weights, regularization, several
+    outputs and loss scaling work as in `fit`.
+
+    Args:
+        model: A built Keras model; compiled as configured where its author did not.
+        dataset: What it learns from.
+        config: How long, in which batches, when to stop.
+        report: Called after each epoch.
+        callbacks: Keras callbacks; their epoch and train events are called.
+
+    Returns:
+        The same model object, trained.
+
+    Raises:
+        TrainingFailed: The loss became NaN or infinite.
+    """
+    import keras  # noqa: PLC0415
+
+    ensure_compiled(model, dataset, config)
+    loop = _Loop(model, config)
+    started: list[float] = []
+    listeners = keras.callbacks.CallbackList(
+        callbacks_for(config, callbacks, reporting_callback(config, report, started)),
+        model=model,
+        add_history=True,
+        epochs=config.epochs,
+        verbose=0,
+    )
+    count = check_steps(dataset.x)
+    model.stop_training = False
+    listeners.on_train_begin()
+    for epoch in range(config.epochs):
+        listeners.on_epoch_begin(epoch)
+        logs = loop.epoch(loop.train, dataset.x, dataset.y, order(config, epoch, count))
+        validation = loop.epoch(loop.evaluate, dataset.x_val, dataset.y_val, None)
+        logs |= {f"val_{name}": value for name, value in validation.items()}
+        listeners.on_epoch_end(epoch, logs)
+        if model.stop_training:
+            break
+    listeners.on_train_end(logs)
+    metrics = loop.epoch(loop.evaluate, dataset.x_val, dataset.y_val, None)
+    history = History(model.history.history, started, loop.mode, loop.notes)
+    return Trained(model, history, {f"val_{name}": value for name, value in metrics.items()})
+
+
+class _Loop:
+    """The steps of one model, compiled as far as the model allows."""
+
+    def __init__(self, model: Any, config: TrainingConfig) -> None:
+        import keras  # noqa: PLC0415
+
+        be_deterministic(config.seed)
+        self._model = model
+        self._config = config
+        self._loss = keras.metrics.Mean(name="loss")
+        # All slots exist before the first trace: a tf.function may create variables only in its first call.
+        model.optimizer.build(model.trainable_variables)
+        self.notes: list[str] = []
+        self.mode = _mode_for(model, config)
+        self._warmed = False
+        self._compile()
+
+    def epoch(self, run: _RunChunk, x: Arrays, y: Arrays, index: Any) -> dict[str, float]:
+        """Run over all examples once, in the given order or as they stand; the mean loss and the metrics."""
+        self._reset()
+        if run == self.train and not self._warmed:
+            self._run_first(x, y, index)
+            self._reset()
+        for stack_x, stack_y in _chunks(x, y, index, self._config.batch_size):
+            run(stack_x, stack_y)
+        logs = {"loss": self._loss.result()} | {
+            name: value for name, value in self._model.get_metrics_result().items() if name != "loss"
+        }
+        return {name: float(value) for name, value in logs.items()}
+
+    def train(self, x: Any, y: Any) -> None:
+        """Take one optimizer step a batch of the stack."""
+        self._pick(self._train, self._train_tail, x)(x, y)
+
+    def evaluate(self, x: Any, y: Any) -> None:
+        """Update loss and metrics by each batch of the stack."""
+        self._pick(self._evaluate, self._evaluate_tail, x)(x, y)
+
+    def _pick(self, full: _RunChunk, tail: _RunChunk, x: Any) -> _RunChunk:
+        # XLA compiles anew for every shape: odd sizes go through the plain graph, which takes any.
+        first = next(iter(each(x).values()))
+        return full if first.shape[1] == self._config.batch_size and first.shape[0] > 1 else tail
+
+    def _reset(self) -> None:
+        self._loss.reset_state()
+        self._model.reset_metrics()
+
+    def _step(self, x: Any, y: Any) -> None:
+        predicted, loss = gradient_step(self._model, x, y)
+        self._update(x, y, predicted, loss)
+
+    def _judge(self, x: Any, y: Any) -> None:
+        model = self._model
+        predicted = model(x, training=False)
+        self._update(x, y, predicted, model.compute_loss(x=x, y=y, y_pred=predicted, training=False))
+
+    def _update(self, x: Any, y: Any, predicted: Any, loss: Any) -> None:
+        import tensorflow as tf  # noqa: PLC0415
+
+        self._loss.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
+        self._model.compute_metrics(x, y, predicted)
+
+    def _compile(self) -> None:
+        import tensorflow as tf  # noqa: PLC0415
+
+        def over(step: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+            def chunk(x: Any, y: Any) -> None:
+                for i in tf.range(tf.shape(tf.nest.flatten(x)[0])[0]):
+                    tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+                    step(tf.nest.map_structure(lambda a: a[i], x), tf.nest.map_structure(lambda a: a[i], y))
+
+            return chunk
+
+        def eagerly(step: Callable[[Any, Any], None]) -> _RunChunk:
+            def chunk(x: Any, y: Any) -> None:
+                for i in range(len(next(iter(each(x).values())))):
+                    step(*tf.nest.map_structure(tf.constant, (take(x, i), take(y, i))))
+
+            return chunk
+
+        if self.mode == "eager":
+            self._train = self._train_tail = eagerly(self._step)
+            self._evaluate = self._evaluate_tail = eagerly(self._judge)
+            return
+        train, judge = over(self._step), over(self._judge)
+        self._train_tail: _RunChunk = tf.function(train, reduce_retracing=True)
+        self._evaluate_tail: _RunChunk = tf.function(judge, reduce_retracing=True)
+        self._evaluate: _RunChunk = self._evaluate_tail
+        self._train: _RunChunk = (
+            tf.function(train, jit_compile=True, reduce_retracing=True) if self.mode == "xla" else self._train_tail
+        )
+
+    def _run_first(self, x: Arrays, y: Arrays, index: Any) -> None:
+        """Find out what the model can be compiled to: one real chunk, whose effects are taken back."""
+        # Only compilation is tried out. What also fails eagerly is the user's error and surfaces as such.
+        state = [*self._model.variables, *self._model.optimizer.variables]
+        while not self._warmed:
+            before = [np.array(v) for v in state]
+            try:
+                self.train(*next(_chunks(x, y, index, self._config.batch_size)))
+            except Exception as error:
+                if self.mode == "eager":
+                    raise
+                slower = "graph" if self.mode == "xla" else "eager"
+                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]:.200}"
+                self.notes.append(f"the training step can't run under {self.mode} and runs under {slower} ({reason})")
+                self.mode = slower
+                self._compile()
+            else:
+                self._warmed = True
+            for variable, value in zip(state, before, strict=True):
+                variable.assign(value)
+
+
+def _mode_for(model: Any, config: TrainingConfig) -> str:
+    """XLA where it pays on a CPU: small models of dense layers. Convolutions and recurrences are faster without it.
+
+    A rule by the model alone, never by the clock: the same run must take the same path, or its bits differ.
+    """
+    if config.compiler != "auto":
+        return config.compiler
+    if model.run_eagerly:
+        return "eager"
+    dense = all(len(v.shape) <= 2 for v in model.weights)  # noqa: PLR2004  # a matrix
+    recurrent = any("recurrent" in v.path for v in model.weights)
+    return "xla" if dense and not recurrent and model.count_params() <= _XLA_MAX_PARAMETERS else "graph"
+
+
+def _chunks(x: Arrays, y: Arrays, index: Any, batch: int) -> Iterator[tuple[Arrays, Arrays]]:
+    """Stacks `(steps, batch, ...)` in the given order, as equal as they can be; last the short batch `(1, rest, ...)`."""
+    count = len(next(iter(each(x).values())))
+    index = np.arange(count) if index is None else index
+    bytes_a_step = batch * sum(a.nbytes // max(1, len(a)) for part in (x, y) for a in each(part).values())
+    steps = count // batch
+    most = max(1, _CHUNK_BYTES // max(1, bytes_a_step))
+    pieces = -(-steps // most)
+    size = -(-steps // pieces) if pieces else 0
+    for start in range(0, steps, size or 1):
+        n = min(size, steps - start)
+        rows = index[start * batch : (start + n) * batch]
+        yield _stack(take(x, rows), n), _stack(take(y, rows), n)
+    if rest := count - steps * batch:
+        yield _stack(take(x, index[-rest:]), 1), _stack(take(y, index[-rest:]), 1)
+
+
+def _stack(arrays: Arrays, steps: int) -> Arrays:
+    def reshape(array: Any) -> Any:
+        return array.reshape(steps, -1, *array.shape[1:])
+
+    return {k: reshape(v) for k, v in arrays.items()} if isinstance(arrays, dict) else reshape(arrays)

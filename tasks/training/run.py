@@ -1,0 +1,187 @@
+"""What both loops share: determinism, compilation defaults, the order of examples, history, and when to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tasks.data import Arrays, Dataset, rows
+from tasks.data.dataset import take, type_Array
+from tasks.errors import InputError, TrainingFailed
+from tasks.training.config import TrainingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch that ended, for whoever shows progress."""
+
+    number: int
+    total: int
+    logs: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened, epoch by epoch.
+
+    Attributes:
+        curves: Per logged name (`loss`, `val_loss`, …) one value an epoch.
+        seconds: Wall seconds of each epoch.
+        loop: `xla`, `graph` or `eager`, or `fit (…)`.
+        notes: What was done otherwise than asked, and why.
+    """
+
+    curves: dict[str, list[float]]
+    seconds: list[float]
+    loop: str
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model that was trained, alive in this process, with what is known of its training."""
+
+    model: Any
+    history: History
+    metrics: dict[str, float]
+
+
+Report = Callable[[Epoch], None]
+
+
+def silent(_: Epoch) -> None:
+    """Report progress to nobody."""
+
+
+def be_deterministic(seed: int) -> None:
+    """Seed Python, NumPy and TensorFlow, and let TensorFlow use only kernels that repeat bit for bit."""
+    import keras  # noqa: PLC0415
+    import tensorflow as tf  # noqa: PLC0415
+
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def order(config: TrainingConfig, epoch: int, count: int) -> type_Array:
+    """The order of the examples in an epoch `(count,) int64`, a function of the seed and the epoch alone."""
+    return np.random.default_rng((config.seed, epoch)).permutation(count)
+
+
+def ensure_compiled(model: Any, dataset: Dataset, config: TrainingConfig, **extra: Any) -> None:
+    """Compile a model that its author did not compile, with a loss and metrics that fit the targets.
+
+    Raises:
+        InputError: No loss can be chosen for these targets, or a name is unknown to Keras.
+    """
+    if model.compiled:
+        return
+    import keras  # noqa: PLC0415
+
+    loss: Any
+    loss, metrics = config.loss, list(config.metrics)
+    if loss is None:
+        loss, chosen = _loss_for(model, dataset)
+        metrics = metrics or chosen
+    try:
+        optimizer = keras.optimizers.get(config.optimizer)
+        loss = keras.losses.get(loss)
+        # A metric stored by a short name such as `mse` can't be loaded from HDF5 again (FACTS S9): keep objects,
+        # but for the accuracies, which Keras itself resolves by the shape of the targets.
+        objects = [m if m in {"accuracy", "acc"} else keras.metrics.get(m) for m in metrics]
+    except ValueError as error:
+        raise InputError(f"Keras does not know it: {error}") from None
+    if config.learning_rate is not None:
+        optimizer.learning_rate = config.learning_rate
+    model.compile(optimizer=optimizer, loss=loss, metrics=objects, **extra)
+
+
+def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
+    import keras  # noqa: PLC0415
+
+    from tasks.definitions.build import as_tensors  # noqa: PLC0415
+
+    if isinstance(dataset.y, dict):
+        raise InputError(
+            "A model with several outputs needs a loss for each: return it compiled "
+            "(`model.compile(optimizer=…, loss={…})`) from your builder."
+        )
+    y = dataset.y
+    predicted = np.asarray(model(as_tensors(take(dataset.x, slice(0, 8))), training=False))
+    width = predicted.shape[-1] if predicted.ndim > 1 else 1
+    sums_to_one = bool(np.allclose(predicted.sum(-1), 1, atol=1e-3) and (predicted >= 0).all())
+    if y.dtype.kind in "iub" and width > 1 and y.ndim in {1, predicted.ndim - 1}:
+        if int(y.max()) >= width or int(y.min()) < 0:
+            raise InputError(
+                f"The targets are classes {int(y.min())} to {int(y.max())}, but the model has {width} outputs: "
+                f"classes 0 to {width - 1}. Give the model more outputs or renumber the classes."
+            )
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=not sums_to_one), ["accuracy"]
+    if width == 1 and set(np.unique(y)) <= {0, 1}:
+        bounded = bool(((predicted >= 0) & (predicted <= 1)).all())
+        return keras.losses.BinaryCrossentropy(from_logits=not bounded), ["accuracy"]
+    if y.shape[1:] != predicted.shape[1:] and not (y.ndim == 1 and width == 1):
+        raise InputError(
+            f"The targets are {y.shape[1:]} an example and the model gives {predicted.shape[1:]}: no loss fits. "
+            "Compile the model in its builder, or change its last layer."
+        )
+    if width > 1 and set(np.unique(y)) <= {0, 1} and bool((y.sum(-1) == 1).all()):
+        return keras.losses.CategoricalCrossentropy(from_logits=not sums_to_one), ["accuracy"]
+    return keras.losses.MeanSquaredError(), []
+
+
+def reporting_callback(config: TrainingConfig, report: Report, started: list[float]) -> Any:
+    """A Keras callback that reports each epoch and stops a run whose loss is no number any more."""
+    import keras  # noqa: PLC0415
+
+    class Reporting(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            del epoch, logs
+            started.append(time.perf_counter())
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            values = {name: float(value) for name, value in (logs or {}).items()}
+            seconds = time.perf_counter() - started[-1]
+            started[-1] = seconds
+            report(Epoch(epoch + 1, config.epochs, values, seconds))
+            bad = {name: value for name, value in values.items() if name.endswith("loss") and not math.isfinite(value)}
+            if bad:
+                name, value = next(iter(bad.items()))
+                rate = float(self.model.optimizer.learning_rate)
+                raise TrainingFailed(
+                    f"{name} became {value} in epoch {epoch + 1} of {config.epochs}; nothing was published. "
+                    f"Try a smaller --learning-rate (it was {rate:g}), or look for a log or a division by zero in the loss."
+                )
+
+    return Reporting()
+
+
+def callbacks_for(config: TrainingConfig, extra: Sequence[Any], reporting: Any) -> list[Any]:
+    """The callbacks of a run in the order in which they see an epoch's logs."""
+    import keras  # noqa: PLC0415
+
+    early = (
+        [keras.callbacks.EarlyStopping("val_loss", patience=config.early_stopping, restore_best_weights=True)]
+        if config.early_stopping
+        else []
+    )
+    return [reporting, *early, *extra]
+
+
+def final_metrics(model: Any, dataset: Dataset, batch_size: int) -> dict[str, float]:
+    """Loss and metrics of the finished model on the validation data."""
+    values = model.evaluate(dataset.x_val, dataset.y_val, batch_size=max(batch_size, 256), verbose=0, return_dict=True)
+    return {f"val_{name}": float(value) for name, value in values.items()}
+
+
+def check_steps(x: Arrays) -> int:
+    """How many examples there are to train on, at least one."""
+    count = rows(x)
+    if count == 0:
+        raise InputError("There are no training examples left after the validation split.")
+    return count

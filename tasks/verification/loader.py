@@ -1,0 +1,72 @@
+"""A fresh process that measures one bundle and ends. Started early, it imports TensorFlow while others still work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tasks.children import Child, ChildDied, serve
+from tasks.definitions import Definition
+from tasks.storage import Manifest
+from tasks.verification.environment import current_environment
+from tasks.verification.measure import Measurement
+
+
+class Loader:
+    """One use, one process: whoever measures a second bundle starts a second loader."""
+
+    def __init__(self, *, nice: int = 0, debug: bool = False) -> None:
+        self._child = Child("tasks.verification.loader", nice=nice, debug=debug)
+
+    def measure(self, folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
+        """Have the process measure a bundle.
+
+        Returns:
+            What it measured. A crash in there (out of memory, a fault in native code) is a measurement too: it did not load.
+
+        Raises:
+            MismatchError: The definition builds another model.
+        """
+        request = {
+            "folder": str(folder),
+            "manifest": manifest.model_dump(mode="json"),
+            "definition": definition.model_dump(mode="json"),
+        }
+        try:
+            answer = self._child.ask(request)
+        except ChildDied as death:
+            return Measurement(loads=False, error=str(death), environment=current_environment())
+        return Measurement.model_validate(answer)
+
+    def end(self) -> None:
+        """End the process, used or not."""
+        self._child.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.end()
+
+
+def _main() -> None:
+    # Before the first request: the import is most of what a fresh process costs.
+    import tensorflow as tf  # noqa: PLC0415
+
+    from tasks.verification.measure import measure  # noqa: PLC0415
+
+    tf.get_logger().setLevel("ERROR")
+    tf.config.experimental.enable_op_determinism()
+
+    def handle(request: dict[str, Any], emit: Any) -> None:
+        manifest = Manifest.model_validate(request["manifest"])
+        definition = Definition.model_validate(request["definition"])
+        measured, _ = measure(Path(request["folder"]), manifest, definition)
+        emit(measured.model_dump(mode="json"))
+
+    serve(handle)
+
+
+if __name__ == "__main__":
+    _main()

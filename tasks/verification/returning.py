@@ -1,0 +1,74 @@
+"""A verified model for a program: no Prefect, no server, one function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.definitions import Definition
+from tasks.errors import VerificationFailed
+from tasks.references import absolute
+from tasks.safety import refuse_dangerous, require_trusted
+from tasks.serialization import format_named
+from tasks.settings import StoreConfig
+from tasks.storage import Manifest, fetch, open_store, read_manifest, resolve
+from tasks.verification.measure import measure
+from tasks.verification.verdict import judge
+
+
+def load_model(
+    reference: str,
+    *,
+    store: str | None = None,
+    definition: str | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> Any:
+    """Bring a model back into this process, verified.
+
+    The same checks as `python -m flows return`: every file's digest, inspection, every weight bit for bit, the probe's
+    outputs. No alias is moved and no verdict written.
+
+    Args:
+        reference: `model` (its `latest`), `model@alias` or `model@version`.
+        store: `s3://bucket/prefix`; by default `ROUNDTRIP_STORE`, else the embedded store.
+        definition: `module:callable` or `file.py:callable` that rebuilds the architecture, in place of the one that the
+            manifest names. Needed only for formats without an architecture, and where nobody on this machine ran it.
+        arguments: Arguments of the definition, in place of the stored ones.
+
+    Returns:
+        A Keras model with its optimizer, ready to be trained on; for a SavedModel a callable `ServedModel`. Either has
+        `.history` with the training curves.
+
+    Raises:
+        NotFoundError: No such model, alias or version.
+        UnsafeError: Tampered with, dangerous, or its definition is not trusted here.
+        MismatchError: The definition builds another model than the stored one.
+        VerificationFailed: It is not the model that was trained.
+        UnreachableError: The store does not answer.
+    """
+    place = open_store(StoreConfig(url=store))
+    manifest = read_manifest(place, *resolve(place, reference))
+    rebuilt = definition_for(manifest, definition, arguments)
+    folder = fetch(place, manifest)
+    measured, model = measure(folder, manifest, rebuilt)
+    subject = f"{manifest.model}@{manifest.version}"
+    refuse_dangerous(measured.findings, subject)
+    verdict = judge(manifest, measured)
+    if not verdict.passed:
+        raise VerificationFailed(f"{subject} is not the model that was trained:\n  " + "\n  ".join(verdict.reasons))
+    return model
+
+
+def definition_for(manifest: Manifest, given: str | None, arguments: dict[str, Any] | None) -> Definition:
+    """The definition to rebuild from: the manifest's where it is trusted, or the one that the user names.
+
+    Raises:
+        UnsafeError: The format needs the manifest's definition and nobody on this machine ran it.
+    """
+    changes: dict[str, Any] = {}
+    if given is not None:
+        changes["reference"] = absolute(given)
+    elif format_named(manifest.format).needs_definition:
+        require_trusted(manifest.definition.reference)
+    if arguments:
+        changes["arguments"] = manifest.definition.arguments | arguments
+    return manifest.definition.model_copy(update=changes)

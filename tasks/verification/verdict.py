@@ -1,0 +1,134 @@
+"""The verdict: measurements held against promises, in DESIGN.md's rising order, kept in the store for ever."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import BaseModel
+
+from tasks.safety import Finding
+from tasks.serialization import format_named
+from tasks.storage import Environment, Manifest, Store, layout
+from tasks.verification.measure import Measurement
+
+# Where the recorded arithmetic is not ours. FACTS.md: other instruction sets differ by up to 4e-8 of outputs around 1.
+_RELATIVE_TOLERANCE = 1e-5
+
+
+class Verdict(BaseModel):
+    """What one verification found. `None` is what was not measured.
+
+    Attributes:
+        passed: Every promise of the format was kept.
+        intact: Every file has the digest in the manifest.
+        safe: Inspection found nothing dangerous.
+        loads: In a fresh process; without the model's source where the format promises so.
+        weights_equal: Every variable, bit for bit.
+        outputs_equal: On the probe; bit for bit where `exact`, else within `tolerance`.
+        max_abs_diff: Largest difference of an output.
+        resumable: One more training step gave the same weights on both sides; None where the format can't be trained on.
+        tolerance: Absolute, for the outputs; 0 where `exact`.
+        exact: Whether the arithmetic here is the recorded one, so that outputs must be the same bit for bit.
+        reasons: A sentence for each thing that failed.
+        survived: What came back, in the terms of the formats' promises.
+    """
+
+    model_config = {"frozen": True}
+
+    id: str
+    model: str
+    version: str
+    at: datetime
+    passed: bool
+    intact: bool
+    safe: bool | None = None
+    loads: bool | None = None
+    weights_equal: bool | None = None
+    outputs_equal: bool | None = None
+    max_abs_diff: float | None = None
+    resumable: bool | None = None
+    findings: list[Finding] = []
+    exact: bool = True
+    tolerance: float = 0.0
+    reasons: list[str] = []
+    survived: dict[str, bool] = {}
+    score: float | None = None
+    stored_score: float | None = None
+    lost: list[str] = []
+    environment: Environment | None = None
+    seconds: float = 0.0
+
+
+def judge(manifest: Manifest, measured: Measurement) -> Verdict:
+    """Hold what was measured against what the manifest and the format's promises say. Pure."""
+    reasons = [f"{f.kind}: {f.where}: {f.message}" for f in measured.findings if f.severity == "dangerous"]
+    exact = measured.environment.arithmetic == manifest.environment.arithmetic
+    tolerance = 0.0 if exact else _RELATIVE_TOLERANCE * max(1.0, measured.max_abs_output or 0.0)
+    safe = not reasons
+    if safe and not measured.loads:
+        reasons.append(f"it does not load: {measured.error}")
+    weights_equal = None if measured.weights is None else not measured.weights
+    reasons += [f"weights: {line}" for line in measured.weights or []]
+    outputs_equal = measured.outputs_identical if exact else _within(measured, tolerance)
+    if outputs_equal is False and measured.loads:
+        detail = measured.error or f"they differ by up to {measured.max_abs_diff:.3g}"
+        reasons.append(f"outputs: {detail} (allowed: {tolerance:.3g})")
+    # Another arithmetic trains to other bits: there, resuming is not refuted, only not measurable.
+    resumable = None if measured.resumed is None or not exact else not measured.resumed
+    if resumable is False:
+        reasons += [f"one more training step: {line}" for line in measured.resumed or []]
+    promised = format_named(manifest.format).promises - {"outputs", "weights", "architecture"}
+    reasons += [f"{p} did not survive, as {manifest.format} promises" for p in sorted(promised) if measured.survived.get(p) is False]
+    return Verdict(
+        id=layout.new_version(),
+        model=manifest.model,
+        version=manifest.version,
+        at=datetime.now(UTC),
+        passed=not reasons and weights_equal is True and outputs_equal is True,
+        intact=True,
+        safe=safe,
+        loads=measured.loads,
+        weights_equal=weights_equal,
+        outputs_equal=outputs_equal,
+        max_abs_diff=measured.max_abs_diff,
+        resumable=resumable,
+        findings=measured.findings,
+        exact=exact,
+        tolerance=tolerance,
+        reasons=reasons,
+        survived=measured.survived | ({"outputs": bool(outputs_equal)} if measured.survived else {}),
+        score=measured.score,
+        stored_score=measured.stored_score,
+        lost=measured.lost,
+        environment=measured.environment,
+        seconds=measured.seconds,
+    )
+
+
+def refused(model: str, version: str, reason: str, *, intact: bool) -> Verdict:
+    """The verdict on a version that never got as far as being measured."""
+    return Verdict(
+        id=layout.new_version(),
+        model=model,
+        version=version,
+        at=datetime.now(UTC),
+        passed=False,
+        intact=intact,
+        safe=False if intact else None,
+        reasons=[reason],
+    )
+
+
+def record(store: Store, verdict: Verdict) -> None:
+    """Add a verdict to the store; earlier ones stay."""
+    key = f"{layout.verdicts(verdict.model, verdict.version)}{verdict.id}.json"
+    store.put_if_absent(key, verdict.model_dump_json(indent=1).encode())
+
+
+def read_verdicts(store: Store, model: str, version: str) -> list[Verdict]:
+    """All verdicts of a version, the oldest first."""
+    return [Verdict.model_validate_json(store.get(key)) for key in store.keys(layout.verdicts(model, version))]
+
+
+def _within(measured: Measurement, tolerance: float) -> bool | None:
+    return None if measured.max_abs_diff is None else measured.max_abs_diff <= tolerance
