@@ -15,6 +15,9 @@ class RoundtripError(Exception):
     kind: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
 
+    # What was found out all the same: a returned version with its failed verdict, for whoever prints it.
+    outcome: Any = None
+
     def to_json(self) -> dict[str, Any]:
         """The error as DESIGN.md's `{"kind", "message", "exit_code"}`."""
         return {"kind": self.kind, "message": str(self), "exit_code": self.exit_code}

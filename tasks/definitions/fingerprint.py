@@ -64,13 +64,12 @@ def architecture(model: Any) -> str | None:
         return None
 
 
-def check_fingerprint(stored: Definition, rebuilt: Definition, subject: str) -> None:
+def check_fingerprint(stored: Definition, rebuilt: Definition) -> None:
     """Refuse a rebuilt model that is not the stored one.
 
     Args:
         stored: The definition in the manifest.
         rebuilt: What the definition builds here and now.
-        subject: The version that it is about, for the message.
 
     Raises:
         MismatchError: Lists each variable that is missing, extra or different, and the arguments that changed.
@@ -82,7 +81,7 @@ def check_fingerprint(stored: Definition, rebuilt: Definition, subject: str) -> 
         return
     shown = lines[:20] + ([f"… and {len(lines) - 20} more"] if len(lines) > 20 else [])  # noqa: PLR2004
     raise MismatchError(
-        f"the rebuilt model does not match the stored weights of {subject}\n"
+        "the rebuilt model does not match the stored weights\n"
         + "\n".join(f"  {line}" for line in shown)
         + "\n"
         + _argument_advice(stored, rebuilt)

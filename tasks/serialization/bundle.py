@@ -134,14 +134,17 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     )
 
 
-def restore(folder: Path, format_name: str, definition: Definition, carried: Carried) -> tuple[Any, list[str]]:
+def restore(
+    folder: Path, format_name: str, stored: Definition, carried: Carried, given: Definition | None = None
+) -> tuple[Any, list[str]]:
     """Bring a bundle's model back, with what its format lost.
 
     Args:
         folder: A bundle whose files were checked against the manifest and inspected.
         format_name: As in the manifest.
-        definition: As in the manifest, or what the user gave in its place.
+        stored: The definition in the manifest.
         carried: As in the manifest.
+        given: What the user named in place of the stored definition.
 
     Returns:
         The model, and a line for everything that could not be given back.
@@ -151,7 +154,7 @@ def restore(folder: Path, format_name: str, definition: Definition, carried: Car
     """
     format_ = format_named(format_name)
     x, _, _ = read_probe(folder)
-    model = format_.load(folder / MODEL, definition, x)
+    model = format_.load(folder / MODEL, lambda: keras_model.rebuild(stored, given or stored, x))
     lost: list[str] = []
     if format_.trainable:
         if carried.compile and not model.compiled:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tasks.data import Arrays
 from tasks.data.dataset import type_Array
-from tasks.definitions import Definition
 from tasks.errors import InputError
 from tasks.serialization.arrays import keras_predict
 from tasks.serialization.keras_model import weights
@@ -47,9 +46,9 @@ class FullH5:
                 "Use the scenario weights-h5 or saved-model."
             ) from error
 
-    def load(self, folder: Path, definition: Definition, sample: Arrays) -> Any:
+    def load(self, folder: Path, rebuild: Callable[[], Any]) -> Any:
         """Load the file; no source of the model is needed. Compiled later, from what the bundle carries."""
-        del definition, sample
+        del rebuild
         import keras  # noqa: PLC0415  # seconds
 
         with _quiet():

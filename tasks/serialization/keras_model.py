@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.data import Arrays
 from tasks.data.dataset import type_Array
-from tasks.definitions import Definition, VariableSpec, build, check_fingerprint
+from tasks.definitions import Definition, build, check_fingerprint
 from tasks.definitions.fingerprint import architecture, fingerprint
 from tasks.errors import MismatchError
 
@@ -59,21 +59,21 @@ def put_seed_states(model: Any, state: dict[str, type_Array]) -> bool:
     return _assign([v for v in model.variables if id(v) not in own], state)
 
 
-def rebuild(definition: Definition, sample: Arrays, subject: str) -> Any:
-    """Build a stored definition again, called once on data, and make sure that it is the stored one.
+def rebuild(stored: Definition, given: Definition, sample: Arrays) -> Any:
+    """Build a definition, called once on data, and make sure that it gives the stored architecture.
+
+    Args:
+        stored: As in the manifest.
+        given: The same, or what the user named in its place.
+        sample: Examples to call it on.
 
     Raises:
         MismatchError: It builds something else; the message lists what differs.
     """
-    model = build(definition, sample)
-    now = definition.model_copy(update={"fingerprint": fingerprint(model), "config": architecture(model)})
-    check_fingerprint(definition, now, subject)
+    model = build(given, sample)
+    now = given.model_copy(update={"fingerprint": fingerprint(model), "config": architecture(model)})
+    check_fingerprint(stored, now)
     return model
-
-
-def specs(model: Any) -> tuple[VariableSpec, ...]:
-    """The fingerprint of a live model."""
-    return fingerprint(model)
 
 
 def compile_config(model: Any) -> dict[str, Any] | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from tasks.data import Arrays
 from tasks.data.dataset import type_Array
-from tasks.definitions import Definition
 
 Promise = Literal["architecture", "weights", "optimizer", "compile", "history", "signature", "outputs"]
 PROMISES: tuple[Promise, ...] = get_args(Promise)
@@ -33,11 +33,16 @@ class Format(Protocol):
     def save(self, model: Any, folder: Path, sample: Arrays) -> None:
         """Write the model's files into an empty folder. `sample` `(rows, ...)` tells shapes and names of the inputs."""
 
-    def load(self, folder: Path, definition: Definition, sample: Arrays) -> Any:
-        """Bring the model back from the folder that `save` wrote; callable on the sample.
+    def load(self, folder: Path, rebuild: Callable[[], Any]) -> Any:
+        """Bring the model back from the folder that `save` wrote, callable on the sample.
+
+        Args:
+            folder: What `save` filled.
+            rebuild: Gives the untrained architecture, built from its definition, called once on data and held against the
+                fingerprint; for formats that need it.
 
         Raises:
-            MismatchError: The definition builds another model than the one that was stored.
+            MismatchError: From `rebuild`, where the definition builds another model than the one that was stored.
         """
 
     def variables(self, model: Any) -> dict[str, type_Array]:

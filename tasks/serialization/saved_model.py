@@ -7,6 +7,7 @@ a `ServedModel`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import numpy as np
 
 from tasks.data import Arrays
 from tasks.data.dataset import each, type_Array
-from tasks.definitions import Definition
 from tasks.errors import InputError
 from tasks.serialization.arrays import named_outputs
 from tasks.serialization.protocol import Promise
@@ -38,9 +38,9 @@ class SavedModel:
 
         tf.saved_model.save(model, str(folder), signatures={SIGNATURE: _signature(model, sample)})
 
-    def load(self, folder: Path, definition: Definition, sample: Arrays) -> ServedModel:
+    def load(self, folder: Path, rebuild: Callable[[], Any]) -> ServedModel:
         """Load the graph; the model's source is not looked at."""
-        del definition, sample
+        del rebuild
         import tensorflow as tf  # noqa: PLC0415
 
         return ServedModel(tf.saved_model.load(str(folder)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tasks.data import Arrays
 from tasks.data.dataset import type_Array
-from tasks.definitions import Definition
 from tasks.serialization.arrays import keras_predict
-from tasks.serialization.keras_model import rebuild, weights
+from tasks.serialization.keras_model import weights
 from tasks.serialization.protocol import Promise
 
 # Keras 3 accepts no other ending.
@@ -30,9 +30,9 @@ class WeightsH5:
         del sample
         model.save_weights(folder / FILE)
 
-    def load(self, folder: Path, definition: Definition, sample: Arrays) -> Any:
-        """Rebuild the architecture, call it once on data, hold it against the fingerprint, then load the weights."""
-        model = rebuild(definition, sample, folder.parent.name)
+    def load(self, folder: Path, rebuild: Callable[[], Any]) -> Any:
+        """Load the weights into the rebuilt architecture."""
+        model = rebuild()
         model.load_weights(folder / FILE)
         return model
 

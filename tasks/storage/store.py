@@ -164,7 +164,8 @@ def open_store(config: StoreConfig | None = None, credentials: dict[str, str] | 
 
     Args:
         config: URL of the store; by default the environment's.
-        credentials: Arguments of `boto3.Session` (from a Prefect block); by default the AWS SDK's own chain.
+        credentials: Arguments of `boto3.Session`, and `endpoint_url` (from a Prefect block); by default the AWS SDK's own
+            chain.
 
     Raises:
         InputError: The store's URL is malformed, or the AWS profile does not exist.
@@ -181,7 +182,8 @@ def open_store(config: StoreConfig | None = None, credentials: dict[str, str] | 
             access.endpoint,
         )  # fmt: skip
     bucket, prefix = location
-    client = _client(None, credentials or {})
+    session = dict(credentials or {})
+    client = _client(session.pop("endpoint_url", None), session)
     return Store(client, bucket, f"{prefix}/" if prefix else "", client.meta.endpoint_url)
 
 

@@ -80,7 +80,7 @@ def measure(folder: Path, manifest: Manifest, definition: Definition) -> tuple[M
 
 def _load(folder: Path, manifest: Manifest, definition: Definition, result: Measurement) -> Any:
     try:
-        model, result.lost = restore(folder, manifest.format, definition, manifest.carried)
+        model, result.lost = restore(folder, manifest.format, manifest.definition, manifest.carried, definition)
     except RoundtripError:
         raise  # a definition that does not fit is the user's to mend, and says how
     except Exception as error:

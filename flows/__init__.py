@@ -1,0 +1,1 @@
+"""What runs: one module a flow, and the command line `python -m flows`."""

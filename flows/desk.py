@@ -1,0 +1,156 @@
+"""A job at a desk: servers, one process that trains, a fresh process for each proof, all beside one another.
+
+TensorFlow's import (5 s), the server's start (5 s) and the proof's own import take longer than a small training. So the
+order of starts here is the design: what others wait for starts first, and every import happens while something else runs.
+This process imports no TensorFlow; it runs the `return` flows, and so never trained what it returns.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from flows.server import PrefectServer
+from tasks.children import Child
+from tasks.errors import RoundtripError
+from tasks.settings import StoreConfig
+from tasks.storage import VersionRef
+from tasks.verification.loader import Loader
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One scenario to run."""
+
+    scenario: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A scenario that was published and returned."""
+
+    scenario: str
+    version: VersionRef
+    returned: Any
+    error: RoundtripError | None
+    seconds: float
+
+
+class Desk:
+    """Everything that a job needs running, for as long as the `with` block lasts."""
+
+    def __init__(self, *, trains: bool, proofs: int, debug: bool = False) -> None:
+        self._debug = debug
+        self._server = PrefectServer()
+        self._trainer = Child("flows.trainer", debug=debug) if trains else None
+        self._proofs_left = proofs
+        self._loader: Loader | None = None
+        self._next_loader(nice=5 if trains else 0)
+
+    def __enter__(self) -> Self:
+        try:
+            self._start_store()
+            from flows.return_model import return_model  # noqa: PLC0415  # imports Prefect, while its server starts
+
+            self._return_model = return_model
+            self._server.wait_until_up()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._trainer:
+            self._trainer.end()
+        if self._loader:
+            self._loader.end()
+        self._server.close()
+
+    def run(self, jobs: Sequence[Job], show: Callable[[str, dict[str, Any]], None]) -> Iterator[Outcome]:
+        """Train and publish each job, and return each version while the next one trains.
+
+        Args:
+            jobs: In their order.
+            show: Called with a scenario and what happens to it, from another thread.
+
+        Yields:
+            Each outcome, as soon as its proof is there.
+
+        Raises:
+            RoundtripError: What stopped a scenario before anything was published.
+        """
+        published: queue.Queue[tuple[Job, VersionRef | BaseException]] = queue.Queue()
+        feeder = threading.Thread(target=self._train, args=(jobs, show, published), daemon=True)
+        feeder.start()
+        for _ in jobs:
+            started = time.perf_counter()
+            job, result = published.get()
+            if isinstance(result, BaseException):
+                raise result
+            show(job.scenario, {"returning": True})
+            returned, error = self._attempt(str(result), job.parameters.get("store"))
+            yield Outcome(job.scenario, result, returned, error, time.perf_counter() - started)
+
+    def bring_back(self, reference: str, to: Path | None, model: dict[str, Any] | None, store: StoreConfig) -> Any:
+        """Run the downstream flow on one version.
+
+        Raises:
+            RoundtripError: It was not found, refused, or is not what was trained.
+        """
+        from tasks.steps import measuring_with  # noqa: PLC0415
+
+        loader = self._loader or Loader(debug=self._debug)
+        self._loader = None
+        try:
+            with measuring_with(loader):
+                return self._return_model(reference, to=str(to) if to else None, model=model, store=store)
+        finally:
+            loader.end()
+            self._next_loader(nice=5)
+
+    def _attempt(self, reference: str, store: dict[str, Any] | None) -> tuple[Any, RoundtripError | None]:
+        try:
+            return self.bring_back(reference, None, None, StoreConfig.model_validate(store or {})), None
+        except RoundtripError as error:
+            if error.outcome is None:
+                raise
+            return error.outcome, error
+
+    def _train(
+        self,
+        jobs: Sequence[Job],
+        show: Callable[[str, dict[str, Any]], None],
+        published: queue.Queue[tuple[Job, VersionRef | BaseException]],
+    ) -> None:
+        assert self._trainer is not None
+        for job in jobs:
+            try:
+                self._trainer.send({"scenario": job.scenario, "parameters": job.parameters})
+                for event in self._trainer.events():
+                    if "published" in event:
+                        version = VersionRef.model_validate(event["published"])
+                    show(job.scenario, event)
+            except BaseException as error:
+                published.put((job, error))
+                return
+            published.put((job, version))
+
+    def _next_loader(self, nice: int) -> None:
+        if self._proofs_left > 0:
+            self._proofs_left -= 1
+            # A little behind the others: whoever needs it is not there yet.
+            self._loader = Loader(nice=nice, debug=self._debug)
+
+    @staticmethod
+    def _start_store() -> None:
+        if StoreConfig().location() is None:
+            from tasks.storage import embedded  # noqa: PLC0415
+
+            embedded.running()

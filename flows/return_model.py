@@ -1,0 +1,31 @@
+"""The downstream flow `return`: fetch a version, prove in a fresh process that it is the model that was trained, promote it."""
+
+from prefect import flow
+
+from tasks.settings import StoreConfig
+from tasks.steps import Returned, accept, conclude, fetch, Rebuild, find_version, measure, rebuild_from
+
+
+@flow(name="return", flow_run_name="return {reference}")
+def return_model(
+    reference: str,
+    to: str | None = None,
+    model: Rebuild | None = None,
+    store: StoreConfig = StoreConfig(),
+) -> Returned:
+    """Bring a version back and prove it; `latest` moves to it where it passed.
+
+    Args:
+        reference: `model`, `model@alias` or `model@version`.
+        to: Folder for the files; empty for the cache.
+        model: A definition in place of the manifest's, for formats that rebuild the architecture.
+        store: Where the version is.
+
+    Returns:
+        The version, the folder of its files, and the verdict. A version that did not pass fails the run.
+    """
+    manifest = find_version(reference, store)
+    definition = rebuild_from(manifest, model)
+    folder = fetch(manifest, to, store)
+    measured = measure(folder, manifest, definition)
+    return accept(conclude(manifest, measured, folder, store))

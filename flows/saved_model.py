@@ -1,0 +1,42 @@
+"""Scenario `saved-model`: a subclassed model, trained by a custom `GradientTape` loop, stored as a SavedModel.
+
+The published version is then brought back by the flow `return`, in another process.
+"""
+
+from prefect import flow
+
+from tasks.data import DataConfig
+from tasks.definitions import ModelConfig
+from tasks.definitions.build import SUBCLASSED
+from tasks.settings import StoreConfig
+from tasks.steps import check_store, define, load_data, publish, serialize, train_with_custom_loop
+from tasks.storage import VersionRef
+from tasks.training import TrainingConfig
+
+
+@flow(name="saved-model", flow_run_name="saved-model {name}")
+def saved_model(
+    data: DataConfig = DataConfig(),
+    model: ModelConfig = ModelConfig(builder=SUBCLASSED),
+    training: TrainingConfig = TrainingConfig(),
+    name: str = "saved-model",
+    store: StoreConfig = StoreConfig(),
+) -> VersionRef:
+    """Train by a custom loop and publish a SavedModel.
+
+    Args:
+        data: What it learns from.
+        model: What it is.
+        training: How it learns.
+        name: The model's name in the store.
+        store: Where it is published.
+
+    Returns:
+        The reference of the published version.
+    """
+    check_store(store)
+    dataset = load_data(data)
+    definition, built = define(model, dataset, training.seed)
+    trained = train_with_custom_loop(built, dataset, training)
+    bundle = serialize(trained, definition, dataset, "saved-model")
+    return publish(bundle, name, training, store)

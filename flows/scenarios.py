@@ -1,0 +1,17 @@
+"""The scenarios by name: one line each."""
+
+from importlib import import_module
+from typing import Any
+
+# Names only, so that `--help` imports neither Prefect nor TensorFlow.
+SCENARIOS = {
+    "saved-model": "flows.saved_model:saved_model",
+    "weights-h5": "flows.weights_h5:weights_h5",
+    "full-h5": "flows.full_h5:full_h5",
+}
+
+
+def scenario_flow(name: str) -> Any:
+    """The Prefect flow of a scenario."""
+    module, _, function = SCENARIOS[name].partition(":")
+    return getattr(import_module(module), function)

@@ -1,0 +1,108 @@
+"""Prefect's server for a job at a desk: one for the whole job, shared with other jobs, on loopback, with a password.
+
+Where `PREFECT_API_URL` is set, by the environment or in a Prefect profile, that server is used and nothing is started.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import sys
+import time
+import urllib.error
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import UnreachableError
+from tasks.settings import data_folder
+from tasks.shared_server import SharedServer, free_ports
+
+_READY_SECONDS = 300.0
+_API_URL = "PREFECT_API_URL"
+
+
+class PrefectServer:
+    """The server that this job talks to."""
+
+    def __init__(self) -> None:
+        self._own: SharedServer | None = None
+        url = _configured_url()
+        if url:
+            self.url = url
+            return
+        # For this process and every child of it. The client must not start a temporary server of its own.
+        os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
+        os.environ["DO_NOT_TRACK"] = "1"
+        self._own = SharedServer(data_folder() / "prefect", _recipe)
+        atexit.register(self._own.close)
+        self.url = self._own.state["url"]
+        os.environ[_API_URL] = self.url
+        os.environ["PREFECT_API_AUTH_STRING"] = self._own.state["auth"]
+
+    def wait_until_up(self) -> None:
+        """Return when the server answers; the first start of all makes its database and takes a while.
+
+        Raises:
+            UnreachableError: It does not answer.
+        """
+        deadline = time.monotonic() + (_READY_SECONDS if self._own else 10.0)
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url.rstrip('/')}/health", timeout=5):
+                    return
+            except urllib.error.HTTPError as error:
+                reason: object = error
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "reason", error)
+            gone = self._own is not None and not self._own.alive()
+            if gone or time.monotonic() > deadline:
+                tail = f" Its last words:\n{self._own.log_tail()}" if self._own else f" It comes from {_API_URL}."
+                raise UnreachableError(f"The Prefect server at {self.url} does not answer ({reason}).{tail}")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Let go of the server; it stops with its last user."""
+        if self._own:
+            self._own.close()
+
+
+def _configured_url() -> str | None:
+    """The API URL that the user configured for Prefect, wherever Prefect looks for one."""
+    if os.environ.get(_API_URL):
+        return os.environ[_API_URL]
+    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    files = [Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")), Path("prefect.toml"), Path(".env")]
+    # Prefect's settings take half a second to import; the server's start waits for this answer.
+    if not any(f.is_file() and _API_URL.lower().removeprefix("prefect_") in f.read_text().lower() for f in files):
+        return None
+    from prefect.settings import get_current_settings  # noqa: PLC0415
+
+    return get_current_settings().api.url
+
+
+def _recipe(folder: Path) -> dict[str, Any]:
+    (port,) = free_ports(1)
+    auth = f"roundtrip:{secrets.token_urlsafe(24)}"
+    spec = find_spec("prefect")
+    assert spec is not None and spec.origin is not None
+    # What `prefect server start` runs in the end, without importing its command line first (1.5 CPU seconds).
+    command = [
+        sys.executable, "-m", "uvicorn", "--app-dir", str(Path(spec.origin).parent.parent), "--factory",
+        "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning",
+        "--lifespan", "on", "--timeout-graceful-shutdown", "1",
+    ]  # fmt: skip
+    env = {
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+        "PREFECT_SERVER_API_AUTH_STRING": auth,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # No scheduler, no UI: `python -m flows up` has those.
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_UI_ENABLED": "false",
+        _API_URL: "",
+    }
+    return {"command": command, "env": env, "state": {"url": f"http://127.0.0.1:{port}/api", "auth": auth}}

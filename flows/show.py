@@ -1,0 +1,173 @@
+"""What the command line prints: progress, tables, errors. People read stderr and stdout; `--json` is one document on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from tasks.serialization import PROMISES
+from tasks.verification.report import human_bytes
+
+if TYPE_CHECKING:
+    from flows.desk import Outcome
+    from tasks.storage import Manifest
+    from tasks.storage.versions import ModelSummary
+    from tasks.verification import Verdict
+
+err = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
+
+
+class Board:
+    """One progress bar a scenario; where stderr is no terminal, one line for each thing that happened."""
+
+    def __init__(self, scenarios: Iterable[str], total: int) -> None:
+        self._bars = Progress(
+            TextColumn("{task.fields[name]:<12}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=err,
+            disable=not err.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {
+            name: self._bars.add_task("waiting", total=total, name=name, start=False) for name in scenarios
+        }
+
+    @contextmanager
+    def shown(self) -> Iterator[Board]:
+        """Show the bars."""
+        with self._bars:
+            yield self
+
+    def event(self, scenario: str, event: dict[str, Any]) -> None:
+        """Show one thing that happened."""
+        bar = self._tasks[scenario]
+        if "epoch" in event:
+            epoch = event["epoch"]
+            logs = "  ".join(f"{name} {value:.4f}" for name, value in epoch["logs"].items())
+            if epoch["number"] == 1:
+                self._bars.start_task(bar)
+            self._bars.update(bar, completed=epoch["number"], total=epoch["total"], description=logs)
+            self._line(f"{scenario}: epoch {epoch['number']}/{epoch['total']}  {logs}")
+        elif "published" in event:
+            version = event["published"]
+            self._bars.update(bar, description=f"published {version['uri']}")
+            self._line(f"{scenario}: published {version['uri']} ({human_bytes(version['bytes'])})")
+        elif "returning" in event:
+            self._bars.update(bar, description="returning in another process")
+        elif "verdict" in event:
+            word = "[green]verified[/]" if event["verdict"] else "[red]refused[/]"
+            self._bars.update(bar, description=word)
+            self._bars.stop_task(bar)
+            self._line(f"{scenario}: {'verified' if event['verdict'] else 'refused'}")
+
+    @staticmethod
+    def _line(text: str) -> None:
+        if not err.is_terminal:
+            err.print(text, markup=False, soft_wrap=True)
+
+
+def summary(outcomes: Iterable[Outcome]) -> Table:
+    """The table of the main job."""
+    table = Table(title="Returned in another process", title_justify="left", title_style="bold")
+    for name in ("scenario", "version", "size"):
+        table.add_column(name, no_wrap=name != "version", overflow="fold")
+    for name in ("accuracy\nbefore", "accuracy\nafter", "largest\ndifference", "weights\nequal", "trains\non"):
+        table.add_column(name, justify="right")
+    table.add_column("what survived", overflow="fold")
+    table.add_column("seconds", justify="right")
+    for o in outcomes:
+        v = o.returned.verdict
+        table.add_row(
+            o.scenario,
+            str(o.version),
+            human_bytes(o.version.bytes),
+            _number(v.stored_score, "{:.1%}"),
+            _number(v.score, "{:.1%}"),
+            _number(v.max_abs_diff, "{:.3g}"),
+            _yes(v.weights_equal),
+            _yes(v.resumable),
+            _survived(v),
+            f"{v.seconds:.1f}",
+        )
+    return table
+
+
+def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
+    """The verdict of one version, line by line."""
+    head = Text("verified" if verdict.passed else "refused", style="bold green" if verdict.passed else "bold red")
+    yield Text.assemble(head, f"  {verdict.model}@{verdict.version}")
+    for name, value, more in (
+        ("intact", verdict.intact, ""),
+        ("safe", verdict.safe, ""),
+        ("loads in a fresh process", verdict.loads, ""),
+        ("same weights, bit for bit", verdict.weights_equal, ""),
+        ("same outputs", verdict.outputs_equal, _number(verdict.max_abs_diff, "  largest difference {:.3g}")),
+        ("one more training step", verdict.resumable, "" if verdict.resumable is not None else "  not for this format"),
+    ):
+        yield Text.assemble("  ", _yes(value), f"  {name}", (more if value is not None or "not for" in more else "", "dim"))
+    yield Text(f"  what survived: {', '.join(p for p in PROMISES if verdict.survived.get(p)) or 'nothing'}")
+    for line in verdict.lost:
+        yield Text(f"  not brought back: {line}", style="yellow")
+    if path:
+        yield Text(f"  files: {path}")
+
+
+def models(summaries: Iterable[ModelSummary]) -> Table:
+    """The table of `list`."""
+    table = Table()
+    for name in ("model", "versions", "latest", "other aliases"):
+        table.add_column(name, overflow="fold", justify="right" if name == "versions" else "left")
+    for s in summaries:
+        others = ", ".join(f"{a}={v}" for a, v in s.aliases.items() if a != "latest")
+        table.add_row(s.model, str(s.versions), s.latest or "-", others)
+    return table
+
+
+def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], aliases: list[str]) -> Table:
+    """The table of `show`."""
+    table = Table(show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    arguments = " ".join(f"{k}={v!r}" for k, v in manifest.definition.arguments.items())
+    rows = [
+        ("version", f"{manifest.model}@{manifest.version}"),
+        ("aliases", ", ".join(aliases) or "none"),
+        ("where", uri),
+        ("created", manifest.created.isoformat(timespec="seconds")),
+        ("format", manifest.format),
+        ("definition", f"{manifest.definition.reference} {arguments}"),
+        ("data", f"{manifest.data.source}  sha256 {manifest.data.sha256[:16]}…"),
+        ("training", f"{manifest.training.loop}, {len(manifest.carried.epoch_seconds)} epochs"),
+        ("metrics", "  ".join(f"{k} {v:.4f}" for k, v in manifest.training.metrics.items())),
+        ("size", f"{human_bytes(manifest.bytes)} in {len(manifest.files)} files"),
+        ("weights", f"{len(manifest.carried.weights)} variables"),
+        ("environment", f"Python {manifest.environment.python}, TensorFlow {manifest.environment.tensorflow}, "
+                        f"Keras {manifest.environment.keras}"),
+        *(("note", note) for note in manifest.training.notes),
+        *(("verdict", f"{v.at.isoformat(timespec='seconds')}  {'passed' if v.passed else 'refused: ' + '; '.join(v.reasons)}")
+          for v in verdicts),
+    ]  # fmt: skip
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _yes(value: bool | None) -> Text:
+    return {True: Text("yes", style="green"), False: Text("no", style="bold red"), None: Text("-", style="dim")}[value]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _survived(verdict: Verdict) -> Text:
+    return Text(", ".join(p for p in PROMISES if verdict.survived.get(p)) or "nothing")

@@ -1,0 +1,29 @@
+"""The process in which a job at a desk runs its scenario flows: the one that trains, and never the one that verifies."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from tasks.children import serve
+
+
+def _main() -> None:
+    import tensorflow as tf  # noqa: PLC0415  # the long part of the start, beside the servers' own
+
+    from flows.scenarios import SCENARIOS, scenario_flow  # noqa: PLC0415
+    from tasks.steps import reporting_to  # noqa: PLC0415
+
+    tf.get_logger().setLevel("ERROR")
+    flows = {name: scenario_flow(name) for name in SCENARIOS}
+
+    def handle(request: dict[str, Any], emit: Any) -> None:
+        with reporting_to(lambda epoch: emit({"epoch": asdict(epoch)})):
+            version = flows[request["scenario"]](**request["parameters"])
+        emit({"published": version.model_dump(mode="json")})
+
+    serve(handle)
+
+
+if __name__ == "__main__":
+    _main()

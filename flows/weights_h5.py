@@ -1,0 +1,41 @@
+"""Scenario `weights-h5`: a Keras model trained with `fit`, only its weights stored as HDF5.
+
+It is brought back by rebuilding the exact architecture from its definition and loading the weights.
+"""
+
+from prefect import flow
+
+from tasks.data import DataConfig
+from tasks.definitions import ModelConfig
+from tasks.settings import StoreConfig
+from tasks.steps import check_store, define, load_data, publish, serialize, train_with_fit
+from tasks.storage import VersionRef
+from tasks.training import TrainingConfig
+
+
+@flow(name="weights-h5", flow_run_name="weights-h5 {name}")
+def weights_h5(
+    data: DataConfig = DataConfig(),
+    model: ModelConfig = ModelConfig(),
+    training: TrainingConfig = TrainingConfig(),
+    name: str = "weights-h5",
+    store: StoreConfig = StoreConfig(),
+) -> VersionRef:
+    """Train by `fit` and publish the weights.
+
+    Args:
+        data: What it learns from.
+        model: What it is.
+        training: How it learns.
+        name: The model's name in the store.
+        store: Where it is published.
+
+    Returns:
+        The reference of the published version.
+    """
+    check_store(store)
+    dataset = load_data(data)
+    definition, built = define(model, dataset, training.seed)
+    trained = train_with_fit(built, dataset, training)
+    bundle = serialize(trained, definition, dataset, "weights-h5")
+    return publish(bundle, name, training, store)

@@ -1,0 +1,304 @@
+"""Every Prefect task, a few lines each, in the order of the journey. The only module of `tasks` that imports Prefect.
+
+Tasks hand each other references, paths and small records, and within one flow run the live model; nothing is persisted as a
+result (a 200 MB model would be pickled and kept twice). What can fail by bad luck is retried: the store's tasks, on top of
+boto3's own attempts. What fails by bad input is not, for it would fail again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+from pydantic import BaseModel, Field
+
+from tasks import data, definitions, safety, serialization, storage, training, verification
+from tasks.data import DataConfig, Dataset
+from tasks.definitions import Definition, ModelConfig
+from tasks.errors import UnreachableError, UnsafeError, VerificationFailed
+from tasks.serialization import Bundle, format_named
+from tasks.settings import StoreConfig
+from tasks.storage import Manifest, VersionRef, layout
+from tasks.storage.manifest import DataRecord, TrainingRecord
+from tasks.storage.store import check_store as probe_store
+from tasks.storage.transfer import file_entries
+from tasks.storage.versions import reference
+from tasks.training import Epoch, Trained, TrainingConfig
+from tasks.training.run import Report, be_deterministic
+from tasks.verification import Loader, Measurement, Verdict
+from tasks.verification.environment import current_environment
+from tasks.verification.report import html_report, model_card, verdict_card
+from tasks.verification.returning import definition_for
+from tasks.verification.verdict import refused
+
+_PROGRESS_SECONDS = 2.0
+
+_report: ContextVar[Report | None] = ContextVar("report", default=None)
+_spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
+
+
+class Returned(BaseModel):
+    """What the downstream flow hands back."""
+
+    version: VersionRef
+    path: str
+    verdict: Verdict
+    latest: bool
+
+
+class Rebuild(BaseModel):
+    """What the user names in place of the manifest's definition."""
+
+    model_config = {"frozen": True}
+
+    builder: str | None = Field(default=None, description="Reference of the builder; empty: the manifest's.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments in place of the stored ones.")
+
+
+@contextmanager
+def reporting_to(report: Report) -> Iterator[None]:
+    """Send the epochs of this context's training to a callable, in place of the log and the progress artifact."""
+    token = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(token)
+
+
+@contextmanager
+def measuring_with(loader: Loader) -> Iterator[None]:
+    """Let this context's `measure` use a process that is warm already."""
+    token = _spare_loader.set(loader)
+    try:
+        yield
+    finally:
+        _spare_loader.reset(token)
+
+
+def _is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
+    """Retry what a second attempt can mend."""
+    del task, run
+    error = state.data
+    return isinstance(getattr(error, "exception", error), UnreachableError)
+
+
+def _open(config: StoreConfig) -> storage.Store:
+    if not config.aws_credentials:
+        return storage.open_store(config)
+    from prefect_aws import AwsCredentials  # noqa: PLC0415  # 2 s, and only where a block is named
+
+    block: Any = AwsCredentials.load(config.aws_credentials)
+    given = {
+        "aws_access_key_id": block.aws_access_key_id,
+        "aws_secret_access_key": block.aws_secret_access_key and block.aws_secret_access_key.get_secret_value(),
+        "aws_session_token": block.aws_session_token,
+        "profile_name": block.profile_name,
+        "region_name": block.region_name,
+        "endpoint_url": block.aws_client_parameters.endpoint_url,
+    }
+    return storage.open_store(config, {name: value for name, value in given.items() if value})
+
+
+# Upstream
+
+
+@task(name="check store", cache_policy=NO_CACHE)
+def check_store(store: StoreConfig) -> None:
+    """Find out before the training whether its result can be stored."""
+    probe_store(_open(store))
+
+
+@task(name="load data", cache_policy=NO_CACHE)
+def load_data(config: DataConfig) -> Dataset:
+    """Load, check and split the examples."""
+    return data.load_dataset(config)
+
+
+@task(name="define", cache_policy=NO_CACHE)
+def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition, Any]:
+    """Build the model, with every argument fixed, and take its fingerprint."""
+    be_deterministic(seed)
+    definition, model = definitions.define(config, dataset)
+    safety.trust(definition.reference)
+    return definition, model
+
+
+@task(name="train with custom loop", cache_policy=NO_CACHE)
+def train_with_custom_loop(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
+    """Train by our own compiled GradientTape loop."""
+    with _progress(config) as report:
+        return training.train_with_custom_loop(model, dataset, config, report)
+
+
+@task(name="train with fit", cache_policy=NO_CACHE)
+def train_with_fit(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
+    """Train by Keras' fit."""
+    with _progress(config) as report:
+        return training.train_with_fit(model, dataset, config, report)
+
+
+@task(name="serialize", cache_policy=NO_CACHE)
+def serialize(trained: Trained, definition: Definition, dataset: Dataset, format_name: str) -> Bundle:
+    """Write the model and all that its format would lose into a bundle."""
+    folder = Path(tempfile.mkdtemp(prefix="roundtrip-bundle-"))
+    try:
+        return serialization.write_bundle(trained, definition, dataset, format_name, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig) -> VersionRef:
+    """Upload the bundle, commit it with its manifest, and tell the world."""
+    place = _open(store)
+    version = layout.new_version()
+    manifest = _manifest(bundle, layout.model_name(name), version, training)
+    (bundle.folder / "report.html").write_text(html_report(manifest))
+    manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
+    ref = storage.publish(place, bundle.folder, manifest)
+    shutil.rmtree(bundle.folder, ignore_errors=True)
+    create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
+    emit_event(
+        event="roundtrip.version.published",
+        resource={"prefect.resource.id": f"roundtrip.version.{ref.version}", "prefect.resource.name": str(ref)},
+        payload={"model": ref.model, "version": ref.version, "uri": ref.uri, "format": ref.format},
+    )
+    return ref
+
+
+# Downstream
+
+
+@task(name="find version", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def find_version(reference_text: str, store: StoreConfig) -> Manifest:
+    """Resolve `model@alias` and read the manifest."""
+    place = _open(store)
+    return storage.read_manifest(place, *storage.resolve(place, reference_text))
+
+
+@task(name="rebuild from", cache_policy=NO_CACHE)
+def rebuild_from(manifest: Manifest, model: Rebuild | None) -> Definition:
+    """Decide which definition the architecture is rebuilt from, and whether its code may run here."""
+    return definition_for(manifest, model.builder if model else None, model.arguments if model else None)
+
+
+@task(name="fetch", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
+    """Bring the files here, each held against the manifest; a version that was tampered with gets its verdict now."""
+    place = _open(store)
+    try:
+        return storage.fetch(place, manifest, Path(to) if to else None)
+    except UnsafeError as error:
+        verdict = refused(manifest.model, manifest.version, str(error), intact=False)
+        verification.record(place, verdict)
+        error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
+        raise
+
+
+@task(name="measure", cache_policy=NO_CACHE)
+def measure(folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
+    """Inspect, load and compare, in a fresh process that trained nothing."""
+    with _spare_loader.get() or Loader() as loader:
+        return loader.measure(folder, manifest, definition)
+
+
+@task(name="conclude", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: StoreConfig) -> Returned:
+    """Make the verdict, keep it in the store, and move `latest` where it passed."""
+    place = _open(store)
+    verdict = verification.judge(manifest, measured)
+    verification.record(place, verdict)
+    latest = verdict.passed and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
+    rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
+    create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
+    return Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+
+
+def accept(returned: Returned) -> Returned:
+    """Let a version that passed through; raise for any other, so that the flow run fails with the reasons.
+
+    Raises:
+        UnsafeError: Inspection found something dangerous.
+        VerificationFailed: It is not the model that was trained.
+    """
+    if returned.verdict.passed:
+        return returned
+    reasons = "\n  ".join(returned.verdict.reasons)
+    error: UnsafeError | VerificationFailed
+    if returned.verdict.safe is False:
+        error = UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}")
+    else:
+        error = VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
+    error.outcome = returned
+    raise error
+
+
+def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
+    format_ = format_named(bundle.format)
+    return Manifest(
+        model=name,
+        version=version,
+        created=datetime.now(UTC),
+        format=format_.name,
+        format_version=format_.version,
+        definition=bundle.definition,
+        data=DataRecord(source=bundle.data_source, sha256=bundle.data_digest),
+        training=TrainingRecord(
+            scenario=format_.name,
+            loop=bundle.loop,
+            config=config.model_dump(),
+            metrics=bundle.metrics,
+            notes=bundle.notes,
+        ),
+        carried=bundle.carried,
+        files=(),
+        environment=current_environment(),
+        flow_run=str(flow_run.id) if flow_run.id else None,
+    )
+
+
+@contextmanager
+def _progress(config: TrainingConfig) -> Iterator[Report]:
+    """Where the epochs are shown: to whoever asked for them, else in the run's log and as a progress artifact."""
+    asked = _report.get()
+    if asked is not None:
+        yield asked
+        return
+    logger = get_run_logger()
+    artifact: Any = create_progress_artifact(0.0, key="training", description=f"{config.epochs} epochs")
+    last = datetime.now(UTC)
+
+    def report(epoch: Epoch) -> None:
+        nonlocal last
+        values = ", ".join(f"{name} {value:.4f}" for name, value in epoch.logs.items())
+        logger.info("epoch %d of %d: %s (%.2f s)", epoch.number, epoch.total, values, epoch.seconds)
+        now = datetime.now(UTC)
+        if (now - last).total_seconds() >= _PROGRESS_SECONDS:
+            update_progress_artifact(artifact, 100.0 * epoch.number / epoch.total)
+            last = now
+
+    yield report
+    update_progress_artifact(artifact, 100.0)
+
+
+__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_version", "load_data",
+           "measure", "measuring_with", "publish", "rebuild_from", "reporting_to", "serialize", "train_with_custom_loop",
+           "train_with_fit"]  # fmt: skip
