@@ -50,10 +50,17 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
-        "--model-arg", "model_args", multiple=True, metavar="KEY=VALUE", help="Argument of the model's builder; repeatable."
+        "--model-arg",
+        "model_args",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Argument of the model's builder; repeatable.",
     )(command)
     return click.option(
-        "--model", "model", metavar="REF", help="Your model: module:callable or file.py:callable that returns a Keras model."
+        "--model",
+        "model",
+        metavar="REF",
+        help="Your model: module:callable or file.py:callable that returns a Keras model.",
     )(command)
 
 
@@ -82,7 +89,7 @@ def run(
     debug: bool,
     **training: Any,
 ) -> None:
-    """Train, publish, return and prove one or more scenarios, on your own model and data.
+    r"""Train, publish, return and prove one or more scenarios, on your own model and data.
 
     \b
     Scenarios:
@@ -110,13 +117,15 @@ def run(
 
 @cli.command(name="return")
 @click.argument("reference", metavar="MODEL[@ALIAS or @VERSION]")
-@click.option("--to", type=click.Path(path_type=Path), metavar="FOLDER", help="Leave the files here; by default in the cache.")
+@click.option(
+    "--to", type=click.Path(path_type=Path), metavar="FOLDER", help="Leave the files here; by default in the cache."
+)
 @_model_options
 @_common
 def return_(
     reference: str, to: Path | None, model: str | None, model_args: Sequence[str], as_json: bool, debug: bool
 ) -> None:
-    """Bring a version back in a fresh process and prove that it is the model that was trained.
+    r"""Bring a version back in a fresh process and prove that it is the model that was trained.
 
     Every file is held against its digest, the bundle is inspected, the model is loaded in a process that trained nothing,
     and each weight and the outputs on the stored probe are compared. The verdict is kept in the store; `latest` moves to a
@@ -128,8 +137,8 @@ def return_(
       python -m flows return digits@latest --to ./digits
     """
     _quiet(debug)
-    from flows.desk import Desk  # noqa: PLC0415
-    from tasks.settings import StoreConfig  # noqa: PLC0415
+    from flows.desk import Desk
+    from tasks.settings import StoreConfig
 
     override = _model_parameter(model, model_args) if model or model_args else None
     with Desk(trains=False, proofs=1, debug=debug) as desk:
@@ -157,16 +166,18 @@ def return_(
 def list_(as_json: bool, debug: bool) -> None:
     """The models in the store, and what `latest` points at."""
     _quiet(debug)
-    from tasks.storage import list_models, open_store  # noqa: PLC0415
+    from tasks.storage import list_models, open_store
 
     store = open_store()
     summaries = list_models(store)
     document = {"store": store.url, "models": [s.model_dump() for s in summaries]}
 
     def show() -> None:
-        from flows import show as view  # noqa: PLC0415
+        from flows import show as view
 
-        view.out.print(view.models(summaries) if summaries else f"No models in {store.url} yet. `python -m flows` makes three.")
+        view.out.print(
+            view.models(summaries) if summaries else f"No models in {store.url} yet. `python -m flows` makes three."
+        )
 
     _finish(document, as_json, None, show)
 
@@ -177,9 +188,9 @@ def list_(as_json: bool, debug: bool) -> None:
 def show(reference: str, as_json: bool, debug: bool) -> None:
     """A version: definition, data, training, files, verdicts; without a version, the model's newest and all its versions."""
     _quiet(debug)
-    from tasks.storage import layout, list_versions, open_store, read_manifest, resolve  # noqa: PLC0415
-    from tasks.storage.aliases import aliases  # noqa: PLC0415
-    from tasks.verification import read_verdicts  # noqa: PLC0415
+    from tasks.storage import layout, list_versions, open_store, read_manifest, resolve
+    from tasks.storage.aliases import aliases
+    from tasks.verification import read_verdicts
 
     store = open_store()
     model = layout.model_name(reference.partition("@")[0])
@@ -200,7 +211,7 @@ def show(reference: str, as_json: bool, debug: bool) -> None:
     }
 
     def view() -> None:
-        from flows import show as screen  # noqa: PLC0415
+        from flows import show as screen
 
         here = [alias for alias, target in pointers.items() if target == version]
         screen.out.print(screen.version_details(manifest, uri, verdicts, here))
@@ -238,14 +249,12 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _run_jobs(
-    scenarios: list[str], parameters: dict[str, Any], name: str | None, as_json: bool, debug: bool
-) -> None:
+def _run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None, as_json: bool, debug: bool) -> None:
     _quiet(debug)
-    from flows.desk import Desk, Job, Outcome  # noqa: PLC0415
-    from flows.show import Board, err, out, summary  # noqa: PLC0415
-    from tasks.settings import StoreConfig  # noqa: PLC0415
-    from tasks.storage import layout  # noqa: PLC0415
+    from flows.desk import Desk, Job, Outcome
+    from flows.show import Board, err, out, summary
+    from tasks.settings import StoreConfig
+    from tasks.storage import layout
 
     StoreConfig().location()
     names = {s: layout.model_name(s if name is None else name if len(scenarios) == 1 else f"{name}-{s}") for s in scenarios}
@@ -277,7 +286,7 @@ def _run_document(outcome: Any) -> dict[str, Any]:
 
 
 def _model_parameter(model: str | None, pairs: Sequence[str]) -> dict[str, Any]:
-    from tasks.references import absolute  # noqa: PLC0415
+    from tasks.references import absolute
 
     arguments: dict[str, Any] = {}
     for pair in pairs:
@@ -292,7 +301,7 @@ def _model_parameter(model: str | None, pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _absolute_source(source: str) -> str:
-    from tasks.references import absolute  # noqa: PLC0415
+    from tasks.references import absolute
 
     if source.endswith(".npz"):
         path = Path(source).expanduser().absolute()
@@ -310,7 +319,7 @@ def _quiet(debug: bool) -> None:
 
 
 def _print_verdict(returned: Any) -> None:
-    from flows.show import out, verdict_lines  # noqa: PLC0415
+    from flows.show import out, verdict_lines
 
     for line in verdict_lines(returned.verdict, returned.path):
         out.print(line, soft_wrap=True)

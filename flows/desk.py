@@ -57,7 +57,7 @@ class Desk:
     def __enter__(self) -> Self:
         try:
             self._start_store()
-            from flows.return_model import return_model  # noqa: PLC0415  # imports Prefect, while its server starts
+            from flows.return_model import return_model  # imports Prefect, while its server starts
 
             self._return_model = return_model
             self._server.wait_until_up()
@@ -104,13 +104,14 @@ class Desk:
         Raises:
             RoundtripError: It was not found, refused, or is not what was trained.
         """
-        from tasks.steps import measuring_with  # noqa: PLC0415
+        from tasks.steps import Rebuild, measuring_with
 
+        rebuild = Rebuild.model_validate(model) if model else None
         loader = self._loader or Loader(debug=self._debug)
         self._loader = None
         try:
             with measuring_with(loader):
-                return self._return_model(reference, to=str(to) if to else None, model=model, store=store)
+                return self._return_model(reference, to=str(to) if to else None, model=rebuild, store=store)
         finally:
             loader.end()
             self._next_loader(nice=5)
@@ -151,6 +152,6 @@ class Desk:
     @staticmethod
     def _start_store() -> None:
         if StoreConfig().location() is None:
-            from tasks.storage import embedded  # noqa: PLC0415
+            from tasks.storage import embedded
 
             embedded.running()

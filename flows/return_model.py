@@ -1,9 +1,9 @@
-"""The downstream flow `return`: fetch a version, prove in a fresh process that it is the model that was trained, promote it."""
+"""The downstream flow `return`: fetch a version, prove in a fresh process that it is the model that was trained, promote."""
 
 from prefect import flow
 
 from tasks.settings import StoreConfig
-from tasks.steps import Returned, accept, conclude, fetch, Rebuild, find_version, measure, rebuild_from
+from tasks.steps import Rebuild, Returned, accept, conclude, fetch, find_version, measure, rebuild_from
 
 
 @flow(name="return", flow_run_name="return {reference}")

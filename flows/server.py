@@ -78,7 +78,7 @@ def _configured_url() -> str | None:
     # Prefect's settings take half a second to import; the server's start waits for this answer.
     if not any(f.is_file() and _API_URL.lower().removeprefix("prefect_") in f.read_text().lower() for f in files):
         return None
-    from prefect.settings import get_current_settings  # noqa: PLC0415
+    from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
 

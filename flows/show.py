@@ -1,12 +1,12 @@
-"""What the command line prints: progress, tables, errors. People read stderr and stdout; `--json` is one document on stdout."""
+"""What the command line prints for people: progress on stderr, tables and verdicts on stdout."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tasks.storage import Manifest
     from tasks.storage.versions import ModelSummary
     from tasks.verification import Verdict
+
+_SHORT = {"architecture": "archi-\ntecture", "optimizer": "opti-\nmizer", "signature": "signa-\nture"}
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
@@ -75,30 +77,39 @@ class Board:
             err.print(text, markup=False, soft_wrap=True)
 
 
-def summary(outcomes: Iterable[Outcome]) -> Table:
-    """The table of the main job."""
-    table = Table(title="Returned in another process", title_justify="left", title_style="bold")
-    for name in ("scenario", "version", "size"):
-        table.add_column(name, no_wrap=name != "version", overflow="fold")
-    for name in ("accuracy\nbefore", "accuracy\nafter", "largest\ndifference", "weights\nequal", "trains\non"):
-        table.add_column(name, justify="right")
-    table.add_column("what survived", overflow="fold")
-    table.add_column("seconds", justify="right")
+def summary(outcomes: Sequence[Outcome]) -> Group:
+    """What the main job ends with: the numbers, what survived, and how to get each model."""
+    numbers = Table(title="Returned in another process", title_justify="left", title_style="bold")
+    numbers.add_column("scenario", no_wrap=True)
+    for name in (
+        "size",
+        "accuracy\nbefore",
+        "accuracy\nafter",
+        "largest\ndifference",
+        "weights\nequal",
+        "trains\non",
+        "proof\ntook",
+    ):
+        numbers.add_column(name, justify="right", no_wrap=True)
+    kept = Table(title="What survived", title_justify="left", title_style="bold")
+    kept.add_column("scenario", no_wrap=True)
+    for promise in PROMISES:
+        kept.add_column(_SHORT.get(promise, promise), justify="center", no_wrap=True)
     for o in outcomes:
         v = o.returned.verdict
-        table.add_row(
+        numbers.add_row(
             o.scenario,
-            str(o.version),
             human_bytes(o.version.bytes),
             _number(v.stored_score, "{:.1%}"),
             _number(v.score, "{:.1%}"),
             _number(v.max_abs_diff, "{:.3g}"),
             _yes(v.weights_equal),
             _yes(v.resumable),
-            _survived(v),
-            f"{v.seconds:.1f}",
+            f"{v.seconds:.1f} s",
         )
-    return table
+        kept.add_row(o.scenario, *(_yes(v.survived.get(p)) for p in PROMISES))
+    lines = [Text(f'load_model("{o.version}")', style="" if o.error is None else "strike") for o in outcomes]
+    return Group(numbers, kept, Text("from tasks import load_model", style="dim"), *lines)
 
 
 def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
@@ -153,8 +164,7 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
         ("environment", f"Python {manifest.environment.python}, TensorFlow {manifest.environment.tensorflow}, "
                         f"Keras {manifest.environment.keras}"),
         *(("note", note) for note in manifest.training.notes),
-        *(("verdict", f"{v.at.isoformat(timespec='seconds')}  {'passed' if v.passed else 'refused: ' + '; '.join(v.reasons)}")
-          for v in verdicts),
+        *(("verdict", f"{v.at.isoformat(timespec='seconds')}  {_passed(v)}") for v in verdicts),
     ]  # fmt: skip
     for row in rows:
         table.add_row(*row)
@@ -169,5 +179,5 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
-def _survived(verdict: Verdict) -> Text:
-    return Text(", ".join(p for p in PROMISES if verdict.survived.get(p)) or "nothing")
+def _passed(verdict: Verdict) -> str:
+    return "passed" if verdict.passed else f"refused: {'; '.join(verdict.reasons)}"

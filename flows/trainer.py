@@ -9,10 +9,10 @@ from tasks.children import serve
 
 
 def _main() -> None:
-    import tensorflow as tf  # noqa: PLC0415  # the long part of the start, beside the servers' own
+    import tensorflow as tf  # the long part of the start, beside the servers' own
 
-    from flows.scenarios import SCENARIOS, scenario_flow  # noqa: PLC0415
-    from tasks.steps import reporting_to  # noqa: PLC0415
+    from flows.scenarios import SCENARIOS, scenario_flow
+    from tasks.steps import reporting_to
 
     tf.get_logger().setLevel("ERROR")
     flows = {name: scenario_flow(name) for name in SCENARIOS}

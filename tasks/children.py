@@ -49,7 +49,7 @@ class Child:
             if nice:
                 os.nice(nice)
 
-        self._process = subprocess.Popen(  # noqa: PLW1509  # prctl and nice only, no locks taken
+        self._process = subprocess.Popen(  # prctl and nice only, no locks taken
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -82,14 +82,14 @@ class Child:
         """
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            event = json.loads(line)
-            if "error" in event:
-                error = from_json(event["error"])
-                error.__cause__ = _RemoteTraceback(event.get("traceback", ""))
+            message = json.loads(line)
+            if "failed" in message:
+                error = from_json(message["failed"])
+                error.__cause__ = _RemoteTraceback(message["traceback"])
                 raise error
-            if event.get("done"):
+            if "done" in message:
                 return
-            yield event
+            yield message["event"]
         raise ChildDied(self._obituary())
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -133,17 +133,15 @@ def serve(handle: Callable[[dict[str, Any], Callable[[dict[str, Any]], None]], N
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def emit(event: dict[str, Any]) -> None:
-        out.write(json.dumps(event) + "\n")
+    def write(message: dict[str, Any]) -> None:
+        out.write(json.dumps(message) + "\n")
         out.flush()
 
     for line in sys.stdin:
         try:
-            handle(json.loads(line), emit)
-        except RoundtripError as error:
-            emit({"error": error.to_json(), "traceback": traceback.format_exc()})
+            handle(json.loads(line), lambda event: write({"event": event}))
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            emit({"error": {"kind": "error", "message": message, "exit_code": 1}, "traceback": traceback.format_exc()})
+            known = error if isinstance(error, RoundtripError) else RoundtripError(f"{type(error).__name__}: {error}")
+            write({"failed": known.to_json(), "traceback": traceback.format_exc()})
         else:
-            emit({"done": True})
+            write({"done": True})

@@ -24,9 +24,7 @@ def absolute(reference: str) -> str:
     """
     place, _, name = reference.rpartition(":")
     if not place or not name.isidentifier():
-        raise InputError(
-            f"{reference!r} is not a reference. Write `package.module:callable` or `path/to/file.py:callable`."
-        )
+        raise InputError(f"{reference!r} is not a reference. Write `package.module:callable` or `path/to/file.py:callable`.")
     if not place.endswith(".py"):
         return reference
     path = Path(place).expanduser().resolve()

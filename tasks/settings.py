@@ -1,4 +1,4 @@
-"""What is configured: `ROUNDTRIP_STORE`, and the folders of the platform. Everything else is the AWS SDK's or Prefect's own."""
+"""What is configured: `ROUNDTRIP_STORE`, and the folders of the platform. The rest is the AWS SDK's or Prefect's own."""
 
 from __future__ import annotations
 

@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 _STOP_SECONDS = 8.0
+_GRPC_OFFSET = 10_000  # where SeaweedFS puts the gRPC port of each HTTP port
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on 127.0.0.1 that nobody listens on now, `count` of them, all below 55536 (SeaweedFS adds 10000 for gRPC)."""
+    """Ports on 127.0.0.1 that nobody listens on now, `count` of them, with the port 10,000 above each free too."""
     ports: list[int] = []
     with contextlib.ExitStack() as held:
         while len(ports) < count:
@@ -39,7 +40,7 @@ def free_ports(count: int) -> list[int]:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
             with socket.socket() as grpc:
-                if port < 55_536 and grpc.connect_ex(("127.0.0.1", port + 10_000)) != 0:
+                if port < 2**16 - _GRPC_OFFSET and grpc.connect_ex(("127.0.0.1", port + _GRPC_OFFSET)) != 0:
                     ports.append(port)
     return ports
 
@@ -48,7 +49,8 @@ class SharedServer:
     """This program's hold on a shared server; `state` is what the starter wrote down for all users.
 
     `recipe(folder)` is called only by the program that starts the server. It prepares the folder and returns
-    `{"command": [...], "env": {...}, "state": {...}, "stop": "SIGTERM"}`; the file that keeps it is readable by the owner alone.
+    `{"command": [...], "env": {...}, "state": {...}, "stop": "SIGTERM"}`; the file that keeps it is for the
+    owner's eyes alone.
     """
 
     def __init__(self, folder: Path, recipe: Callable[[Path], dict[str, Any]]) -> None:
@@ -146,14 +148,14 @@ def _free(lock: Path) -> bool:
 
 def _watch(folder: Path) -> None:
     """The watcher: hold `server.lock`, run the server, stop it when nobody holds `users.lock`."""
-    import ctypes  # noqa: PLC0415  # only the watcher needs it
-    import threading  # noqa: PLC0415
+    import ctypes  # only the watcher needs it
+    import threading
 
     own = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(own, fcntl.LOCK_EX)  # a reader that tests the lock holds it for an instant
     plan = json.loads((folder / "server.json").read_text())
     with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(  # noqa: PLW1509
+        server = subprocess.Popen(
             plan["command"],
             env={**os.environ, **plan["env"]},
             stdin=subprocess.DEVNULL,

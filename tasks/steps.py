@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
@@ -97,7 +102,7 @@ def _is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
 def _open(config: StoreConfig) -> storage.Store:
     if not config.aws_credentials:
         return storage.open_store(config)
-    from prefect_aws import AwsCredentials  # noqa: PLC0415  # 2 s, and only where a block is named
+    from prefect_aws import AwsCredentials  # 2 s, and only where a block is named
 
     block: Any = AwsCredentials.load(config.aws_credentials)
     given = {

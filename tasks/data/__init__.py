@@ -5,7 +5,7 @@ on the checks made here (as many labels as examples, no NaN, something to train 
 """
 
 from tasks.data.config import DataConfig
-from tasks.data.dataset import Arrays, Dataset, rows
+from tasks.data.dataset import Array, Arrays, Dataset, rows
 from tasks.data.sources import load_dataset
 
-__all__ = ["Arrays", "DataConfig", "Dataset", "load_dataset", "rows"]
+__all__ = ["Array", "Arrays", "DataConfig", "Dataset", "load_dataset", "rows"]

@@ -47,6 +47,4 @@ class DataConfig(BaseModel):
         description="Share of the examples held back for validation, where the source does not bring its own.",
         json_schema_extra={"position": 4},
     )
-    seed: int = Field(
-        default=0, ge=0, description="Seed of generation and split.", json_schema_extra={"position": 5}
-    )
+    seed: int = Field(default=0, ge=0, description="Seed of generation and split.", json_schema_extra={"position": 5})

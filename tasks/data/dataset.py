@@ -11,8 +11,8 @@ import numpy as np
 
 from tasks.errors import InputError
 
-type_Array = np.ndarray[Any, np.dtype[Any]]
-Arrays = type_Array | dict[str, type_Array]
+Array = np.ndarray[Any, np.dtype[Any]]
+Arrays = Array | dict[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Dataset:
     digest: str
 
 
-def each(arrays: Arrays) -> dict[str, type_Array]:
+def each(arrays: Arrays) -> dict[str, Array]:
     """The arrays by name; a lone array's name is empty."""
     return arrays if isinstance(arrays, dict) else {"": arrays}
 
@@ -66,7 +66,7 @@ def clean(value: Any, what: str, source: str) -> Arrays:
     return _clean_array(value, what, source)
 
 
-def _clean_array(value: Any, what: str, source: str) -> type_Array:
+def _clean_array(value: Any, what: str, source: str) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:

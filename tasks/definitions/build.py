@@ -66,7 +66,7 @@ def build(definition: Definition, sample: Arrays) -> Any:
     Raises:
         InputError: The builder raised, returned no Keras model, or the model can't take the sample.
     """
-    import keras  # noqa: PLC0415  # seconds
+    import keras  # seconds
 
     builder = resolve(definition.reference)
     try:
@@ -98,7 +98,7 @@ def build(definition: Definition, sample: Arrays) -> Any:
 
 def as_tensors(arrays: Arrays) -> Any:
     """The arrays as tensors, one or by name."""
-    import tensorflow as tf  # noqa: PLC0415  # seconds
+    import tensorflow as tf  # seconds
 
     if isinstance(arrays, dict):
         return {name: tf.constant(array) for name, array in arrays.items()}
@@ -123,7 +123,9 @@ def _from_data(builder: Any, dataset: Dataset) -> dict[str, Any]:
         return {}
     offered: dict[str, Any] = {"input_shape": list(dataset.x.shape[1:])}
     if dataset.y.dtype.kind in "iub" and dataset.y.ndim == 1:
-        offered["outputs"] = int(max(dataset.y.max(), dataset.y_val.max() if isinstance(dataset.y_val, np.ndarray) else 0)) + 1
+        offered["outputs"] = (
+            int(max(dataset.y.max(), dataset.y_val.max() if isinstance(dataset.y_val, np.ndarray) else 0)) + 1
+        )
     else:
         offered["outputs"] = int(dataset.y.shape[-1]) if dataset.y.ndim > 1 else 1
     parameters = inspect.signature(builder).parameters

@@ -41,7 +41,8 @@ class SubclassedClassifier(keras.Model):  # type: ignore[misc]  # keras ships no
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; without them Keras rebuilds with the defaults, silently (FACTS S1)."""
         own = {"outputs": self.outputs_count, "hidden": self.hidden_units, "activation": self.activation_name}
-        return super().get_config() | own
+        config: dict[str, Any] = super().get_config()
+        return config | own
 
 
 def subclassed(outputs: int = 10, hidden: int = 64, activation: str = "relu") -> keras.Model:

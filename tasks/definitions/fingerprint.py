@@ -52,7 +52,7 @@ def fingerprint(model: Any) -> tuple[VariableSpec, ...]:
 
 def architecture(model: Any) -> str | None:
     """The architecture's configuration as canonical JSON, or None where the model can't tell it (a plain subclass)."""
-    import keras  # noqa: PLC0415  # seconds
+    import keras  # seconds
 
     try:
         config = keras.saving.serialize_keras_object(model)
@@ -128,7 +128,6 @@ def _argument_advice(stored: Definition, rebuilt: Definition) -> str:
     was = ", ".join(f"{n}={stored.arguments.get(n)!r}" for n in changed)
     now = ", ".join(f"{n}={rebuilt.arguments.get(n)!r}" for n in changed)
     fix = " ".join(f"--model-arg {n}={stored.arguments[n]}" for n in changed if n in stored.arguments)
-    return (
-        f"The definition `{stored.reference}` was stored with {was} and is now built with {now}."
-        + (f"\nPass {fix}." if fix else "")
+    return f"The definition `{stored.reference}` was stored with {was} and is now built with {now}." + (
+        f"\nPass {fix}." if fix else ""
     )

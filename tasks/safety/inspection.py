@@ -77,10 +77,14 @@ def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
         if path.is_symlink():
             yield Finding(severity="dangerous", kind="link", where=name, message="a symbolic link")
         elif path.is_file() and name not in declared:
-            yield Finding(severity="dangerous", kind="undeclared", where=name, message="a file that the manifest does not name")
+            yield Finding(
+                severity="dangerous", kind="undeclared", where=name, message="a file that the manifest does not name"
+            )
     for name in sorted(declared - {MANIFEST}):
         if not (folder / name).is_file():
-            yield Finding(severity="dangerous", kind="missing", where=name, message="declared by the manifest, but not there")
+            yield Finding(
+                severity="dangerous", kind="missing", where=name, message="declared by the manifest, but not there"
+            )
 
 
 def _config(config: Any, where: str, own_module: str) -> Iterator[Finding]:
@@ -108,7 +112,7 @@ def _is_keras(module: str) -> bool:
 
 
 def _hdf5(path: Path, name: str, configs: list[tuple[str, Any]]) -> list[Finding]:
-    import h5py  # noqa: PLC0415  # 0.15 s
+    import h5py  # 0.15 s
 
     findings: list[Finding] = []
     try:
@@ -131,13 +135,13 @@ def _hdf5(path: Path, name: str, configs: list[tuple[str, Any]]) -> list[Finding
                 if attribute in file.attrs:
                     configs.append((f"{name}: {attribute}", json.loads(file.attrs[attribute])))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        findings.append(_dangerous("malformed", name, f"not a readable HDF5 file: {str(error):.200}"))
+        findings.append(_dangerous("malformed", name, f"not a readable HDF5 file: {error!s:.200}"))
     return findings
 
 
 def _saved_model(path: Path, name: str) -> list[Finding]:
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
-    from tensorflow.core.protobuf import saved_model_pb2  # noqa: PLC0415  # imports TensorFlow
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2  # imports TensorFlow
 
     proto = saved_model_pb2.SavedModel()
     try:

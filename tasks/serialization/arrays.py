@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Arrays
-from tasks.data.dataset import each, type_Array
+from tasks.data.dataset import Array, each
 from tasks.errors import UnsafeError
 
 
 def named_outputs(outputs: Any) -> Arrays:
-    """What a model returned as one array or arrays by name; several without names become `output_0`, `output_1`, …"""
+    """What a model returned as one array or arrays by name; several without names are `output_0`, `output_1`, …."""
     if isinstance(outputs, dict):
         return {str(name): np.asarray(value) for name, value in outputs.items()}
     if isinstance(outputs, list | tuple):
@@ -26,19 +26,19 @@ def keras_predict(model: Any, x: Arrays) -> Arrays:
     return named_outputs(model.predict(x, batch_size=32, verbose=0))
 
 
-def flat(letter: str, arrays: Arrays) -> dict[str, type_Array]:
+def flat(letter: str, arrays: Arrays) -> dict[str, Array]:
     """Names for a `.npz`: the letter for one array, `letter_name` for several."""
     return {f"{letter}_{name}" if name else letter: array for name, array in each(arrays).items()}
 
 
-def nested(letter: str, arrays: dict[str, type_Array]) -> Arrays:
+def nested(letter: str, arrays: dict[str, Array]) -> Arrays:
     """The reverse of `flat`."""
     if letter in arrays:
         return arrays[letter]
     return {n.removeprefix(f"{letter}_"): a for n, a in arrays.items() if n.startswith(f"{letter}_")}
 
 
-def read_npz(path: Path) -> dict[str, type_Array]:
+def read_npz(path: Path) -> dict[str, Array]:
     """All arrays of a `.npz`, never a pickle.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks.data import Arrays, Dataset
+from tasks.data import Array, Arrays, Dataset
 from tasks.data.dataset import each, rows, take
 from tasks.definitions import Definition
 from tasks.definitions.build import as_tensors
@@ -108,8 +108,8 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     y = format_.predict(model, x)
     (folder / MODEL).mkdir(parents=True)
     format_.save(model, folder / MODEL, x)
-    np.savez(folder / PROBE, **flat("x", x), **flat("y", y), **flat("t", targets))
-    np.savez(folder / STATE, **_prefixed("optimizer", optimizer), **_prefixed("seed", seeds))
+    _write_npz(folder / PROBE, flat("x", x) | flat("y", y) | flat("t", targets))
+    _write_npz(folder / STATE, _prefixed("optimizer", optimizer) | _prefixed("seed", seeds))
     config = keras_model.compile_config(model)
     carried = Carried(
         compile=config,
@@ -179,7 +179,7 @@ def read_probe(folder: Path) -> tuple[Arrays, Arrays, Arrays]:
 
 def one_more_step(model: Any, x: Arrays, targets: Arrays) -> None:
     """Train one step on the probe, compiled as a plain graph, the same way on both sides."""
-    import tensorflow as tf  # noqa: PLC0415  # seconds
+    import tensorflow as tf  # seconds
 
     model.optimizer.build(model.trainable_variables)
     tf.function(lambda a, b: gradient_step(model, a, b)[1])(as_tensors(x), as_tensors(targets))
@@ -213,6 +213,10 @@ def _array_specs(arrays: Arrays, default: str) -> tuple[ArraySpec, ...]:
         ArraySpec(name=name or default, shape=(None, *array.shape[1:]), dtype=str(array.dtype))
         for name, array in each(arrays).items()
     )
+
+
+def _write_npz(path: Path, arrays: dict[str, Array]) -> None:
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:

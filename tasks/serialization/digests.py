@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from pydantic import BaseModel
 
-from tasks.data.dataset import type_Array
+from tasks.data.dataset import Array
 
 
 class TensorDigest(BaseModel):
@@ -27,7 +27,7 @@ class TensorDigest(BaseModel):
     sha256: str
 
 
-def tensor_digests(tensors: Mapping[str, type_Array]) -> tuple[TensorDigest, ...]:
+def tensor_digests(tensors: Mapping[str, Array]) -> tuple[TensorDigest, ...]:
     """Digest each tensor; in parallel, for hashing releases the GIL."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         return tuple(pool.map(_digest, tensors.items()))
@@ -48,11 +48,11 @@ def compare(stored: Iterable[TensorDigest], found: Iterable[TensorDigest], *, li
     return lines[:limit] + ([f"… and {len(lines) - limit} more"] if len(lines) > limit else [])
 
 
-def _digest(item: tuple[str, type_Array]) -> TensorDigest:
+def _digest(item: tuple[str, Array]) -> TensorDigest:
     name, array = item
     # Extension types such as bfloat16 have no byte order of their own to swap and name themselves.
     if sys.byteorder == "big" and array.dtype.isbuiltin:
         array = array.astype(array.dtype.newbyteorder("<"))
     data = np.ascontiguousarray(array)
-    sha256 = hashlib.sha256(data.reshape(-1).view(np.uint8)).hexdigest()
+    sha256 = hashlib.sha256(data.reshape(-1).view(np.uint8).data).hexdigest()
     return TensorDigest(name=name, shape=tuple(array.shape), dtype=str(array.dtype), sha256=sha256)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.data import Arrays
-from tasks.data.dataset import type_Array
+from tasks.data.dataset import Array
 from tasks.errors import InputError
 from tasks.serialization.arrays import keras_predict
 from tasks.serialization.keras_model import weights
@@ -49,12 +49,12 @@ class FullH5:
     def load(self, folder: Path, rebuild: Callable[[], Any]) -> Any:
         """Load the file; no source of the model is needed. Compiled later, from what the bundle carries."""
         del rebuild
-        import keras  # noqa: PLC0415  # seconds
+        import keras  # seconds
 
         with _quiet():
             return keras.saving.load_model(folder / FILE, compile=False, safe_mode=True)
 
-    def variables(self, model: Any) -> dict[str, type_Array]:
+    def variables(self, model: Any) -> dict[str, Array]:
         """Weights by path."""
         return weights(model)
 
@@ -66,7 +66,7 @@ class FullH5:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     # Keras logs that HDF5 is a legacy format; who asked for it knows.
-    from absl import logging  # noqa: PLC0415  # comes with TensorFlow
+    from absl import logging  # comes with TensorFlow
 
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)

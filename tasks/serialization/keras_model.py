@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Arrays
-from tasks.data.dataset import type_Array
+from tasks.data.dataset import Array
 from tasks.definitions import Definition, build, check_fingerprint
 from tasks.definitions.fingerprint import architecture, fingerprint
 from tasks.errors import MismatchError
 
 
-def weights(model: Any) -> dict[str, type_Array]:
+def weights(model: Any) -> dict[str, Array]:
     """Every weight of a Keras model by its path.
 
     Raises:
         MismatchError: Two weights share a path, so that nothing could tell them apart.
     """
-    found: dict[str, type_Array] = {}
+    found: dict[str, Array] = {}
     for variable in model.weights:
         if variable.path in found:
             raise MismatchError(
@@ -30,7 +30,7 @@ def weights(model: Any) -> dict[str, type_Array]:
     return found
 
 
-def optimizer_state(model: Any) -> dict[str, type_Array]:
+def optimizer_state(model: Any) -> dict[str, Array]:
     """The optimizer's variables (step, learning rate, slots) by position and path; empty for an uncompiled model."""
     if not getattr(model, "compiled", False) or model.optimizer is None:
         return {}
@@ -39,13 +39,13 @@ def optimizer_state(model: Any) -> dict[str, type_Array]:
     return {f"{i:05d}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
 
 
-def seed_states(model: Any) -> dict[str, type_Array]:
+def seed_states(model: Any) -> dict[str, Array]:
     """States of the seed generators (Dropout and the like), which are variables but not weights (FACTS S6)."""
     own = {id(v) for v in model.weights}
     return {f"{i:05d}": np.asarray(v) for i, v in enumerate(v for v in model.variables if id(v) not in own)}
 
 
-def put_optimizer_state(model: Any, state: dict[str, type_Array]) -> bool:
+def put_optimizer_state(model: Any, state: dict[str, Array]) -> bool:
     """Give a compiled model its optimizer slots back; False where they don't fit this optimizer."""
     if not model.compiled or model.optimizer is None:
         return False
@@ -53,7 +53,7 @@ def put_optimizer_state(model: Any, state: dict[str, type_Array]) -> bool:
     return _assign(list(model.optimizer.variables), state)
 
 
-def put_seed_states(model: Any, state: dict[str, type_Array]) -> bool:
+def put_seed_states(model: Any, state: dict[str, Array]) -> bool:
     """Give a model its seed states back; False where they don't fit."""
     own = {id(v) for v in model.weights}
     return _assign([v for v in model.variables if id(v) not in own], state)
@@ -87,7 +87,7 @@ def compile_config(model: Any) -> dict[str, Any] | None:
     return config
 
 
-def _assign(variables: list[Any], state: dict[str, type_Array]) -> bool:
+def _assign(variables: list[Any], state: dict[str, Array]) -> bool:
     values = [state[name] for name in sorted(state)]
     if [tuple(v.shape) for v in variables] != [v.shape for v in values]:
         return False

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from tasks.data import Arrays
-from tasks.data.dataset import type_Array
+from tasks.data.dataset import Array
 
 Promise = Literal["architecture", "weights", "optimizer", "compile", "history", "signature", "outputs"]
 PROMISES: tuple[Promise, ...] = get_args(Promise)
@@ -45,7 +45,7 @@ class Format(Protocol):
             MismatchError: From `rebuild`, where the definition builds another model than the one that was stored.
         """
 
-    def variables(self, model: Any) -> dict[str, type_Array]:
+    def variables(self, model: Any) -> dict[str, Array]:
         """The weights by a name that is the same before `save` and after `load`."""
 
     def predict(self, model: Any, x: Arrays) -> Arrays:

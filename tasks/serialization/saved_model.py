@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Arrays
-from tasks.data.dataset import each, type_Array
+from tasks.data.dataset import Array, each
 from tasks.errors import InputError
 from tasks.serialization.arrays import named_outputs
 from tasks.serialization.protocol import Promise
@@ -34,18 +34,18 @@ class SavedModel:
 
     def save(self, model: Any, folder: Path, sample: Arrays) -> None:
         """Write graph and variables with the signature `serving_default`."""
-        import tensorflow as tf  # noqa: PLC0415  # seconds
+        import tensorflow as tf  # seconds
 
         tf.saved_model.save(model, str(folder), signatures={SIGNATURE: _signature(model, sample)})
 
     def load(self, folder: Path, rebuild: Callable[[], Any]) -> ServedModel:
         """Load the graph; the model's source is not looked at."""
         del rebuild
-        import tensorflow as tf  # noqa: PLC0415
+        import tensorflow as tf
 
         return ServedModel(tf.saved_model.load(str(folder)))
 
-    def variables(self, model: Any) -> dict[str, type_Array]:
+    def variables(self, model: Any) -> dict[str, Array]:
         """Variables by their place in the tree of tracked objects, `hidden/_kernel`, as in the checkpoint inside."""
         root = model.restored if isinstance(model, ServedModel) else model
         return {name: v.numpy() for name, v in _tracked_variables(root).items()}
@@ -87,7 +87,7 @@ class ServedModel:
         Returns:
             A tensor, or tensors by name where the model has several outputs.
         """
-        import tensorflow as tf  # noqa: PLC0415
+        import tensorflow as tf
 
         given = x if isinstance(x, dict) else {next(iter(self._specs)): x}
         if given.keys() != self._specs.keys():
@@ -106,14 +106,14 @@ class ServedModel:
 
 
 def _arguments(x: Arrays) -> dict[str, Any]:
-    import tensorflow as tf  # noqa: PLC0415
+    import tensorflow as tf
 
     return {name or _INPUT: tf.constant(array) for name, array in each(x).items()}
 
 
 def _signature(model: Any, sample: Arrays) -> Any:
     """The concrete function that is saved: open batch, inputs and outputs by name."""
-    import tensorflow as tf  # noqa: PLC0415
+    import tensorflow as tf
 
     lone = not isinstance(sample, dict)
 
@@ -132,14 +132,14 @@ def _signature(model: Any, sample: Arrays) -> Any:
     return tf.function(serve).get_concrete_function(**specs)
 
 
-def _tensor_dtype(array: type_Array) -> Any:
+def _tensor_dtype(array: Array) -> Any:
     return np.dtype(object) if array.dtype.kind in "US" else array.dtype
 
 
 def _tracked_variables(root: Any) -> dict[str, Any]:
     """Walk the object graph breadth first, by sorted names, so that both sides meet a shared variable under one name."""
-    import keras  # noqa: PLC0415
-    import tensorflow as tf  # noqa: PLC0415
+    import keras
+    import tensorflow as tf
 
     view = tf.train.TrackableView(root)
     found: dict[str, Any] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.data import Arrays
-from tasks.data.dataset import type_Array
+from tasks.data.dataset import Array
 from tasks.serialization.arrays import keras_predict
 from tasks.serialization.keras_model import weights
 from tasks.serialization.protocol import Promise
@@ -36,7 +36,7 @@ class WeightsH5:
         model.load_weights(folder / FILE)
         return model
 
-    def variables(self, model: Any) -> dict[str, type_Array]:
+    def variables(self, model: Any) -> dict[str, Array]:
         """Weights by path."""
         return weights(model)
 

@@ -87,14 +87,20 @@ def advance_latest(store: Store, model: str, version: str, verdict: str) -> bool
         before = current(store, model, layout.LATEST)
         if before and version <= before.newest:
             return before.version == version
-        if _append(
-            store, model, layout.LATEST, before, version=version, newest=version, verdict=verdict, reason="verified"
-        ):
+        if _append(store, model, layout.LATEST, before, version=version, newest=version, verdict=verdict, reason="verified"):
             return True
 
 
 def _append(
-    store: Store, model: str, alias: str, before: Revision | None, *, version: str, newest: str, verdict: str, reason: str
+    store: Store,
+    model: str,
+    alias: str,
+    before: Revision | None,
+    *,
+    version: str,
+    newest: str,
+    verdict: str,
+    reason: str,
 ) -> Revision | None:
     """Write the revision after `before`; None where somebody else did, so that the caller looks again."""
     revision = Revision(

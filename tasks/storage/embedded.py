@@ -52,9 +52,9 @@ class EmbeddedStore:
 
     def _wait_until_up(self) -> None:
         """Up means that a stored object can be read: after a restart SeaweedFS answers 500 for a while."""
-        import boto3  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
 
         client = boto3.client(
             "s3",

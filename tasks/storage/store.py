@@ -97,7 +97,9 @@ class Store:
         """Names of the folders right below a prefix."""
         names: list[str] = []
         for page in self._pages(prefix, delimiter="/"):
-            names += [item["Prefix"].removeprefix(self.prefix + prefix).rstrip("/") for item in page.get("CommonPrefixes", [])]
+            names += [
+                item["Prefix"].removeprefix(self.prefix + prefix).rstrip("/") for item in page.get("CommonPrefixes", [])
+            ]
         return names
 
     def delete(self, key: str) -> None:
@@ -129,7 +131,7 @@ class _Translate:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        from botocore import exceptions as boto  # noqa: PLC0415  # 0.2 s
+        from botocore import exceptions as boto  # 0.2 s
 
         if isinstance(error, boto.ClientError):
             raise self._client_error(error) from error
@@ -153,7 +155,9 @@ class _Translate:
         if code in _TAKEN:
             return ConflictError(f"{store.uri(what)} was written by somebody else first.")
         if code in _BAD_CREDENTIALS:
-            return UnreachableError(f"The store {store.url} refuses the credentials ({code}). Check AWS_PROFILE or the keys.")
+            return UnreachableError(
+                f"The store {store.url} refuses the credentials ({code}). Check AWS_PROFILE or the keys."
+            )
         if code in _DENIED:
             return UnreachableError(f"The store {store.url} denies {error.operation_name} on {what!r} to these credentials.")
         return UnreachableError(f"The store {store.url} failed at {error.operation_name} on {what!r}: {code} {message}")
@@ -210,10 +214,10 @@ def check_store(store: Store) -> None:
     )
 
 
-def _client(endpoint: str | None, session: dict[str, str]) -> S3Client:
-    import boto3  # noqa: PLC0415  # 0.3 s
-    from botocore.config import Config  # noqa: PLC0415
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+def _client(endpoint: str | None, session: dict[str, Any]) -> S3Client:
+    import boto3  # 0.3 s
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     config = Config(
         signature_version="s3v4",
@@ -229,14 +233,12 @@ def _client(endpoint: str | None, session: dict[str, str]) -> S3Client:
         max_pool_connections=THREADS + 4,
     )
     try:
-        return boto3.session.Session(**session).client("s3", endpoint_url=endpoint, config=config)  # type: ignore[call-overload, no-any-return]
+        return boto3.session.Session(**session).client("s3", endpoint_url=endpoint, config=config)
     except (BotoCoreError, ValueError) as error:
         raise InputError(f"The AWS configuration can't be used: {error}") from error
 
 
 def _custom_endpoint() -> bool:
-    import os  # noqa: PLC0415
+    import os
 
     return bool(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
-
-

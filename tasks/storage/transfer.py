@@ -80,13 +80,13 @@ def download(store: Store, prefix: str, folder: Path, files: Sequence[FileEntry]
             with target.open("wb") as file:
                 file.truncate(entry.size)
             parts += [(entry, at, min(_PART, entry.size - at)) for at in range(0, entry.size, _PART)]
-        for _ in pool.map(lambda p: _get_part(store, prefix, folder, *p, moved), parts):
+        for _ in pool.map(lambda p: _get_part(store, prefix, folder, p, moved), parts):
             pass
         for entry, digest in zip(files, pool.map(lambda f: sha256_of(folder / f.path), files), strict=True):
             if digest != entry.sha256:
                 raise UnsafeError(
-                    f"{store.uri(prefix + entry.path)} is not what was published: its SHA-256 is {digest[:16]}…, the manifest "
-                    f"says {entry.sha256[:16]}…. It was damaged or changed in the store; nothing was loaded."
+                    f"{store.uri(prefix + entry.path)} is not what was published: its SHA-256 is {digest[:16]}…, its "
+                    f"manifest says {entry.sha256[:16]}…. It was damaged or changed in the store; nothing was loaded."
                 )
 
 
@@ -101,9 +101,7 @@ def _put_small(store: Store, folder: Path, prefix: str, entry: FileEntry, moved:
     moved(entry.size)
 
 
-def _put_large(
-    store: Store, folder: Path, prefix: str, entry: FileEntry, pool: ThreadPoolExecutor, moved: Moved
-) -> None:
+def _put_large(store: Store, folder: Path, prefix: str, entry: FileEntry, pool: ThreadPoolExecutor, moved: Moved) -> None:
     where: dict[str, Any] = {"Bucket": store.bucket, "Key": store.prefix + prefix + entry.path}
     size = max(_PART, -(-entry.size // _MAX_PARTS))
     # Only as many parts are in memory as threads send them.
@@ -130,7 +128,8 @@ def _put_large(
             raise
 
 
-def _get_part(store: Store, prefix: str, folder: Path, entry: FileEntry, at: int, size: int, moved: Moved) -> None:
+def _get_part(store: Store, prefix: str, folder: Path, part: tuple[FileEntry, int, int], moved: Moved) -> None:
+    entry, at, size = part
     with store.errors(prefix + entry.path):
         answer = store.client.get_object(
             Bucket=store.bucket, Key=store.prefix + prefix + entry.path, Range=f"bytes={at}-{at + size - 1}"

@@ -192,9 +192,7 @@ def list_models(store: Store) -> list[ModelSummary]:
         except NotFoundError:
             continue
         pointers = aliases(store, name)
-        summaries.append(
-            ModelSummary(model=name, versions=count, latest=pointers.get(layout.LATEST), aliases=pointers)
-        )
+        summaries.append(ModelSummary(model=name, versions=count, latest=pointers.get(layout.LATEST), aliases=pointers))
     return summaries
 
 

@@ -26,7 +26,9 @@ class TrainingConfig(BaseModel):
         default=None, gt=0, description="Empty: the optimizer's own default.", json_schema_extra={"position": 3}
     )
     loss: str | None = Field(
-        default=None, description="Name of a Keras loss. Empty: chosen from the targets.", json_schema_extra={"position": 4}
+        default=None,
+        description="Name of a Keras loss. Empty: chosen from the targets.",
+        json_schema_extra={"position": 4},
     )
     metrics: list[str] = Field(
         default_factory=list,

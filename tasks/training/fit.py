@@ -35,7 +35,7 @@ def train_with_fit(
     callbacks: Sequence[Any] = (),
 ) -> Trained:
     """Train a Keras model by `fit`. Same arguments, result and errors as `train_with_custom_loop`."""
-    import keras  # noqa: PLC0415
+    import keras
 
     be_deterministic(config.seed)
     count = check_steps(dataset.x)
@@ -64,8 +64,8 @@ def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tu
 
     `fit(shuffle=True)` draws from TensorFlow's global seed, so what an epoch sees would depend on what ran before it.
     """
-    import keras  # noqa: PLC0415
-    import tensorflow as tf  # noqa: PLC0415
+    import keras
+    import tensorflow as tf
 
     x, y = as_tensors(dataset.x), as_tensors(dataset.y)
     current = tf.Variable(np.arange(count), dtype=tf.int64, trainable=False)

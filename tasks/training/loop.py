@@ -62,7 +62,7 @@ def train_with_custom_loop(
     Raises:
         TrainingFailed: The loss became NaN or infinite.
     """
-    import keras  # noqa: PLC0415
+    import keras
 
     ensure_compiled(model, dataset, config)
     loop = _Loop(model, config)
@@ -95,7 +95,7 @@ class _Loop:
     """The steps of one model, compiled as far as the model allows."""
 
     def __init__(self, model: Any, config: TrainingConfig) -> None:
-        import keras  # noqa: PLC0415
+        import keras
 
         be_deterministic(config.seed)
         self._model = model
@@ -106,6 +106,10 @@ class _Loop:
         self.notes: list[str] = []
         self.mode = _mode_for(model, config)
         self._warmed = False
+        self._train: _RunChunk
+        self._train_tail: _RunChunk
+        self._evaluate: _RunChunk
+        self._evaluate_tail: _RunChunk
         self._compile()
 
     def epoch(self, run: _RunChunk, x: Arrays, y: Arrays, index: Any) -> dict[str, float]:
@@ -148,19 +152,19 @@ class _Loop:
         self._update(x, y, predicted, model.compute_loss(x=x, y=y, y_pred=predicted, training=False))
 
     def _update(self, x: Any, y: Any, predicted: Any, loss: Any) -> None:
-        import tensorflow as tf  # noqa: PLC0415
+        import tensorflow as tf
 
         self._loss.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
         self._model.compute_metrics(x, y, predicted)
 
     def _compile(self) -> None:
-        import tensorflow as tf  # noqa: PLC0415
+        import tensorflow as tf
 
         def over(step: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
             def chunk(x: Any, y: Any) -> None:
                 for i in tf.range(tf.shape(tf.nest.flatten(x)[0])[0]):
                     tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-                    step(tf.nest.map_structure(lambda a: a[i], x), tf.nest.map_structure(lambda a: a[i], y))
+                    step(*tf.nest.map_structure(lambda a, i=i: a[i], (x, y)))
 
             return chunk
 
@@ -176,12 +180,10 @@ class _Loop:
             self._evaluate = self._evaluate_tail = eagerly(self._judge)
             return
         train, judge = over(self._step), over(self._judge)
-        self._train_tail: _RunChunk = tf.function(train, reduce_retracing=True)
-        self._evaluate_tail: _RunChunk = tf.function(judge, reduce_retracing=True)
-        self._evaluate: _RunChunk = self._evaluate_tail
-        self._train: _RunChunk = (
-            tf.function(train, jit_compile=True, reduce_retracing=True) if self.mode == "xla" else self._train_tail
-        )
+        self._train_tail = tf.function(train, reduce_retracing=True)
+        self._evaluate_tail = tf.function(judge, reduce_retracing=True)
+        self._evaluate = self._evaluate_tail
+        self._train = tf.function(train, jit_compile=True, reduce_retracing=True) if self.mode == "xla" else self._train_tail
 
     def _run_first(self, x: Arrays, y: Arrays, index: Any) -> None:
         """Find out what the model can be compiled to: one real chunk, whose effects are taken back."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Arrays, Dataset, rows
-from tasks.data.dataset import take, type_Array
+from tasks.data.dataset import Array, take
 from tasks.errors import InputError, TrainingFailed
 from tasks.training.config import TrainingConfig
 
@@ -61,14 +61,14 @@ def silent(_: Epoch) -> None:
 
 def be_deterministic(seed: int) -> None:
     """Seed Python, NumPy and TensorFlow, and let TensorFlow use only kernels that repeat bit for bit."""
-    import keras  # noqa: PLC0415
-    import tensorflow as tf  # noqa: PLC0415
+    import keras
+    import tensorflow as tf
 
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
 
-def order(config: TrainingConfig, epoch: int, count: int) -> type_Array:
+def order(config: TrainingConfig, epoch: int, count: int) -> Array:
     """The order of the examples in an epoch `(count,) int64`, a function of the seed and the epoch alone."""
     return np.random.default_rng((config.seed, epoch)).permutation(count)
 
@@ -81,7 +81,7 @@ def ensure_compiled(model: Any, dataset: Dataset, config: TrainingConfig, **extr
     """
     if model.compiled:
         return
-    import keras  # noqa: PLC0415
+    import keras
 
     loss: Any
     loss, metrics = config.loss, list(config.metrics)
@@ -102,9 +102,9 @@ def ensure_compiled(model: Any, dataset: Dataset, config: TrainingConfig, **extr
 
 
 def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
-    import keras  # noqa: PLC0415
+    import keras
 
-    from tasks.definitions.build import as_tensors  # noqa: PLC0415
+    from tasks.definitions.build import as_tensors
 
     if isinstance(dataset.y, dict):
         raise InputError(
@@ -137,7 +137,7 @@ def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
 
 def reporting_callback(config: TrainingConfig, report: Report, started: list[float]) -> Any:
     """A Keras callback that reports each epoch and stops a run whose loss is no number any more."""
-    import keras  # noqa: PLC0415
+    import keras
 
     class Reporting(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -163,7 +163,7 @@ def reporting_callback(config: TrainingConfig, report: Report, started: list[flo
 
 def callbacks_for(config: TrainingConfig, extra: Sequence[Any], reporting: Any) -> list[Any]:
     """The callbacks of a run in the order in which they see an epoch's logs."""
-    import keras  # noqa: PLC0415
+    import keras
 
     early = (
         [keras.callbacks.EarlyStopping("val_loss", patience=config.early_stopping, restore_best_weights=True)]

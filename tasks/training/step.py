@@ -13,7 +13,7 @@ def gradient_step(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
     Returns:
         The predictions before the step and their loss (a scalar).
     """
-    import tensorflow as tf  # noqa: PLC0415  # seconds
+    import tensorflow as tf  # seconds
 
     with tf.GradientTape() as tape:
         predicted = model(x, training=True)

@@ -12,7 +12,17 @@ from pathlib import Path
 from tasks.storage import Environment
 
 # What oneDNN and Eigen choose their kernels by. The clock or the cache of a processor changes no bit.
-_INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile")
+_INSTRUCTIONS = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512vl",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "avx_vnni",
+    "amx_tile",
+)
 
 
 def current_environment() -> Environment:

@@ -52,9 +52,9 @@ class Loader:
 
 def _main() -> None:
     # Before the first request: the import is most of what a fresh process costs.
-    import tensorflow as tf  # noqa: PLC0415
+    import tensorflow as tf
 
-    from tasks.verification.measure import measure  # noqa: PLC0415
+    from tasks.verification.measure import measure
 
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_op_determinism()

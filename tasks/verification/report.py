@@ -125,8 +125,11 @@ def _chart(title: str, curves: dict[str, Sequence[float]]) -> str:
         y = height - pad - (height - 2 * pad) * ((v - low) / span)
         return f"{x:.1f},{y:.1f}"
 
+    def path(curve: Sequence[float]) -> str:
+        return " ".join(point(i, v) for i, v in enumerate(curve))
+
     lines = "".join(
-        f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{" ".join(point(i, v) for i, v in enumerate(curve))}"/>'
+        f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{path(curve)}"/>'
         f'<text x="{width - pad}" y="{16 + 16 * n}" fill="{colour}" text-anchor="end">{html.escape(name)}</text>'
         for n, ((name, curve), colour) in enumerate(zip(curves.items(), _COLOURS, strict=False))
     )

@@ -78,7 +78,9 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
     if resumable is False:
         reasons += [f"one more training step: {line}" for line in measured.resumed or []]
     promised = format_named(manifest.format).promises - {"outputs", "weights", "architecture"}
-    reasons += [f"{p} did not survive, as {manifest.format} promises" for p in sorted(promised) if measured.survived.get(p) is False]
+    reasons += [
+        f"{p} did not survive, as {manifest.format} promises" for p in sorted(promised) if measured.survived.get(p) is False
+    ]
     return Verdict(
         id=layout.new_version(),
         model=manifest.model,

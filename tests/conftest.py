@@ -1,0 +1,59 @@
+"""One real embedded S3 server for the session, in folders of its own; every test gets its own prefix in it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything of ours is imported: no test touches the user's data, cache, store or Prefect server.
+_HOME = Path(tempfile.mkdtemp(prefix="roundtrip-tests-"))
+os.environ.update(
+    XDG_DATA_HOME=str(_HOME / "data"),
+    XDG_CACHE_HOME=str(_HOME / "cache"),
+    PREFECT_HOME=str(_HOME / "prefect"),
+    TF_CPP_MIN_LOG_LEVEL="3",
+)
+for _name in ("ROUNDTRIP_STORE", "PREFECT_API_URL", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+    os.environ.pop(_name, None)
+
+from tasks.storage import Store, embedded, open_store  # noqa: E402  # after the environment is set
+
+
+@pytest.fixture(scope="session")
+def home() -> Path:
+    """The folder that stands in for the user's home; a child process inherits it by the environment."""
+    return _HOME
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[embedded.EmbeddedStore]:
+    """The embedded SeaweedFS, running."""
+    server = embedded.running()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3_environment(s3: embedded.EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A store of its own for this test, as a user configures one: `ROUNDTRIP_STORE` and the AWS SDK's variables."""
+    values = {
+        "ROUNDTRIP_STORE": f"s3://{s3.access.bucket}/{uuid.uuid4().hex}",
+        "AWS_ENDPOINT_URL_S3": s3.access.endpoint,
+        "AWS_ACCESS_KEY_ID": s3.access.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.access.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+@pytest.fixture
+def store(s3_environment: dict[str, str]) -> Store:
+    """A store of its own for this test, opened."""
+    return open_store()
