@@ -252,7 +252,6 @@ def main() -> NoReturn:
 def _run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None, as_json: bool, debug: bool) -> None:
     _quiet(debug)
     from flows.desk import Desk, Job, Outcome
-    from flows.show import Board, err, out, summary
     from tasks.settings import StoreConfig
     from tasks.storage import layout
 
@@ -260,10 +259,12 @@ def _run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None
     names = {s: layout.model_name(s if name is None else name if len(scenarios) == 1 else f"{name}-{s}") for s in scenarios}
     jobs = [Job(s, parameters | {"name": names[s]}) for s in scenarios]
     outcomes: list[Outcome] = []
-    if not as_json:
-        err.print("Starting TensorFlow and the servers …", style="dim")
+    desk = Desk(trains=True, proofs=len(jobs), debug=debug)
+    from flows.show import Board, out, summary  # while the servers start
+
     board = Board(scenarios, parameters.get("training", {}).get("epochs", 5))
-    with Desk(trains=True, proofs=len(jobs), debug=debug) as desk, board.shown():
+    with board.shown(), desk:
+        board.note("servers are up; waiting for TensorFlow")
         for outcome in desk.run(jobs, board.event):
             outcomes.append(outcome)
             board.event(outcome.scenario, {"verdict": outcome.error is None})

@@ -20,7 +20,7 @@ from flows.server import PrefectServer
 from tasks.children import Child
 from tasks.errors import RoundtripError
 from tasks.settings import StoreConfig
-from tasks.storage import VersionRef
+from tasks.storage import VersionRef, embedded
 from tasks.verification.loader import Loader
 
 
@@ -49,6 +49,9 @@ class Desk:
     def __init__(self, *, trains: bool, proofs: int, debug: bool = False) -> None:
         self._debug = debug
         self._server = PrefectServer()
+        self._own_store = StoreConfig().location() is None
+        if self._own_store:
+            embedded.start()
         self._trainer = Child("flows.trainer", debug=debug) if trains else None
         self._proofs_left = proofs
         self._loader: Loader | None = None
@@ -56,10 +59,11 @@ class Desk:
 
     def __enter__(self) -> Self:
         try:
-            self._start_store()
             from flows.return_model import return_model  # imports Prefect, while its server starts
 
             self._return_model = return_model
+            if self._own_store:
+                embedded.running()
             self._server.wait_until_up()
         except BaseException:
             self.__exit__(None, None, None)
@@ -148,10 +152,3 @@ class Desk:
             self._proofs_left -= 1
             # A little behind the others: whoever needs it is not there yet.
             self._loader = Loader(nice=nice, debug=self._debug)
-
-    @staticmethod
-    def _start_store() -> None:
-        if StoreConfig().location() is None:
-            from tasks.storage import embedded
-
-            embedded.running()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
     from tasks.storage.versions import ModelSummary
     from tasks.verification import Verdict
 
-_SHORT = {"architecture": "archi-\ntecture", "optimizer": "opti-\nmizer", "signature": "signa-\nture"}
+_SHORT = {
+    "architecture": "archi-\ntecture",
+    "optimizer": "opti-\nmizer",
+    "signature": "signa-\nture",
+    "history": "his-\ntory",
+}
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
@@ -49,6 +56,10 @@ class Board:
         with self._bars:
             yield self
 
+    def note(self, text: str) -> None:
+        """Show something that concerns all of them."""
+        self._line(text)
+
     def event(self, scenario: str, event: dict[str, Any]) -> None:
         """Show one thing that happened."""
         bar = self._tasks[scenario]
@@ -74,12 +85,12 @@ class Board:
     @staticmethod
     def _line(text: str) -> None:
         if not err.is_terminal:
-            err.print(text, markup=False, soft_wrap=True)
+            err.print(f"{datetime.now():%H:%M:%S} {text}", markup=False, soft_wrap=True)
 
 
 def summary(outcomes: Sequence[Outcome]) -> Group:
     """What the main job ends with: the numbers, what survived, and how to get each model."""
-    numbers = Table(title="Returned in another process", title_justify="left", title_style="bold")
+    numbers = _table("Returned in another process")
     numbers.add_column("scenario", no_wrap=True)
     for name in (
         "size",
@@ -91,7 +102,7 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
         "proof\ntook",
     ):
         numbers.add_column(name, justify="right", no_wrap=True)
-    kept = Table(title="What survived", title_justify="left", title_style="bold")
+    kept = _table("What survived")
     kept.add_column("scenario", no_wrap=True)
     for promise in PROMISES:
         kept.add_column(_SHORT.get(promise, promise), justify="center", no_wrap=True)
@@ -105,7 +116,7 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
             _number(v.max_abs_diff, "{:.3g}"),
             _yes(v.weights_equal),
             _yes(v.resumable),
-            f"{v.seconds:.1f} s",
+            f"{o.seconds:.1f}",
         )
         kept.add_row(o.scenario, *(_yes(v.survived.get(p)) for p in PROMISES))
     lines = [Text(f'load_model("{o.version}")', style="" if o.error is None else "strike") for o in outcomes]
@@ -169,6 +180,10 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
 
 
 def _yes(value: bool | None) -> Text:

@@ -51,6 +51,6 @@ class StoreConfig(BaseModel):
         if not url:
             return None
         match = _STORE_URL.fullmatch(url)
-        if not match or "//" in (match["prefix"] or ""):
+        if not match or "//" in url.removeprefix("s3://"):
             raise InputError(f"{url!r} is not a store. Write {STORE_VARIABLE}=s3://bucket or s3://bucket/prefix.")
         return match["bucket"], (match["prefix"] or "").strip("/")

@@ -58,7 +58,11 @@ class SharedServer:
         self._folder = folder
         self._users = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._users, fcntl.LOCK_SH)
-        self.state: dict[str, Any] = self._join_or_start(recipe)
+        try:
+            self.state: dict[str, Any] = self._join_or_start(recipe)
+        except BaseException:
+            os.close(self._users)
+            raise
 
     def alive(self) -> bool:
         """Whether the watcher, and so the server, still runs."""

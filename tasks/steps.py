@@ -180,7 +180,9 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     emit_event(
         event="roundtrip.version.published",
         resource={"prefect.resource.id": f"roundtrip.version.{ref.version}", "prefect.resource.name": str(ref)},
-        payload={"model": ref.model, "version": ref.version, "uri": ref.uri, "format": ref.format},
+        # `store` as it was configured here, so that whoever reacts looks where this was published.
+        payload={"model": ref.model, "version": ref.version, "uri": ref.uri, "format": ref.format}
+        | {"store": store.model_dump()},
     )
     return ref
 

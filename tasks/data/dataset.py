@@ -95,11 +95,19 @@ def check_pair(x: Arrays, y: Arrays, source: str) -> None:
         raise InputError(f"{source}: x has {rows(x):,} rows and y has {rows(y):,}. Each example needs its target.")
 
 
+def check_alike(train: Arrays, test: Arrays, what: str, source: str) -> None:
+    """Raise InputError where a test example has other names or another shape than a training example."""
+    before, after = ({n: a.shape[1:] for n, a in each(part).items()} for part in (train, test))
+    if before != after:
+        shown = [" and ".join(f"{n} {s}".strip() for n, s in part.items()) for part in (before, after)]
+        raise InputError(f"{source}: an example of {what} is {shown[0]} for training, but {shown[1]} for the test.")
+
+
 def digest(*parts: Arrays) -> str:
     """SHA-256 (hex) over names, dtypes, shapes and bytes."""
     state = hashlib.sha256()
-    for part in parts:
+    for number, part in enumerate(parts):
         for name, array in sorted(each(part).items()):
-            state.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+            state.update(f"{number}|{name}|{array.dtype.str}|{array.shape}|".encode())
             state.update(np.ascontiguousarray(array).data if array.size else b"")
     return state.hexdigest()

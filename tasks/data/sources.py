@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.data.config import GENERATED, DataConfig
-from tasks.data.dataset import Dataset, check_pair, clean, digest, rows, take
+from tasks.data.dataset import Dataset, check_alike, check_pair, clean, digest, rows, take
 from tasks.errors import InputError
 from tasks.references import resolve
 
@@ -34,6 +33,8 @@ def load_dataset(config: DataConfig) -> Dataset:
         x_val, y_val = clean(x_val, "x_test", config.source), clean(y_val, "y_test", config.source)
         check_pair(x_val, y_val, f"{config.source} (test)")
         check_pair(x, y, config.source)
+        check_alike(x, x_val, "x", config.source)
+        check_alike(y, y_val, "y", config.source)
     else:
         x, y = _pair(raw, config.source)
         x, y = clean(x, "x", config.source), clean(y, "y", config.source)
@@ -87,7 +88,7 @@ def _load_npz(path: Path) -> Any:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy, zipfile and zlib each have errors of their own for a broken file
         raise InputError(f"{path} is not a readable .npz file: {error}") from None
 
     def named(letter: str) -> Any:
@@ -96,6 +97,8 @@ def _load_npz(path: Path) -> Any:
 
     if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
         return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
+    if arrays.keys() == {"x_train", "y_train"}:
+        return arrays["x_train"], arrays["y_train"]
     x, y = named("x"), named("y")
     if x is None or y is None:
         raise InputError(f"{path} holds {sorted(arrays)}; x and y are needed (or x_NAME, y_NAME; or x_train, ...).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,8 @@ def define(config: ModelConfig, dataset: Dataset) -> tuple[Definition, Any]:
     Raises:
         InputError: The reference, its arguments or what it returns can't be used.
     """
-    builder = resolve(config.builder)
-    arguments = _defaults(builder) | _from_data(builder, dataset) | config.arguments
+    parameters = _signature(config.builder).parameters
+    arguments = _defaults(parameters) | _from_data(parameters, dataset) | config.arguments
     bare = Definition(reference=absolute(config.builder), arguments=arguments)
     model = build(bare, take(dataset.x, slice(0, 2)))
     return bare.model_copy(update={"fingerprint": fingerprint(model), "config": architecture(model)}), model
@@ -68,13 +69,12 @@ def build(definition: Definition, sample: Arrays) -> Any:
     """
     import keras  # seconds
 
-    builder = resolve(definition.reference)
+    builder, signature = resolve(definition.reference), _signature(definition.reference)
     try:
-        inspect.signature(builder).bind(**definition.arguments)
+        signature.bind(**definition.arguments)
     except TypeError as error:
         raise InputError(
-            f"{definition.reference} can't be called with {definition.arguments}: {error}. "
-            f"Its signature is {inspect.signature(builder)}."
+            f"{definition.reference} can't be called with {definition.arguments}: {error}. Its signature is {signature}."
         ) from None
     # Automatic names (`dense_3`) count on from whatever was built before in this process. From a clean state the same
     # definition gives the same variable paths everywhere.
@@ -86,6 +86,9 @@ def build(definition: Definition, sample: Arrays) -> Any:
     if not isinstance(model, keras.Model):
         raise InputError(f"{definition.reference} returned {type(model).__name__}, not a keras.Model.")
     try:
+        if isinstance(model, keras.Sequential) and not model.built and not isinstance(sample, dict):
+            # Built by its first call, its input would be fixed to this sample's number of rows.
+            model.build((None, *sample.shape[1:]))
         model(as_tensors(sample), training=False)
     except Exception as error:
         shapes = {name or "x": f"{array.shape[1:]} {array.dtype}" for name, array in each(sample).items()}
@@ -105,9 +108,16 @@ def as_tensors(arrays: Arrays) -> Any:
     return tf.constant(arrays)
 
 
-def _defaults(builder: Any) -> dict[str, Any]:
+def _signature(reference: str) -> inspect.Signature:
+    try:
+        return inspect.signature(resolve(reference))
+    except ValueError:  # some callables written in C
+        raise InputError(f"{reference} does not tell its arguments; wrap it in a function of your own.") from None
+
+
+def _defaults(parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """The builder's own defaults, kept so that a later change of a default is seen and named."""
-    defaults = {n: p.default for n, p in inspect.signature(builder).parameters.items() if p.default is not p.empty}
+    defaults = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
     return {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items() if _is_plain(v)}
 
 
@@ -117,16 +127,15 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
 
-def _from_data(builder: Any, dataset: Dataset) -> dict[str, Any]:
+def _from_data(parameters: Mapping[str, inspect.Parameter], dataset: Dataset) -> dict[str, Any]:
     """Values for the parameters `input_shape` and `outputs`, where the builder has them."""
     if isinstance(dataset.x, dict) or isinstance(dataset.y, dict):
         return {}
     offered: dict[str, Any] = {"input_shape": list(dataset.x.shape[1:])}
-    if dataset.y.dtype.kind in "iub" and dataset.y.ndim == 1:
+    if dataset.y.dtype.kind in "iub" and dataset.y.shape[1:] in {(), (1,)}:
         offered["outputs"] = (
             int(max(dataset.y.max(), dataset.y_val.max() if isinstance(dataset.y_val, np.ndarray) else 0)) + 1
         )
     else:
         offered["outputs"] = int(dataset.y.shape[-1]) if dataset.y.ndim > 1 else 1
-    parameters = inspect.signature(builder).parameters
     return {name: value for name, value in offered.items() if name in parameters}

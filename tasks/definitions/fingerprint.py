@@ -55,13 +55,16 @@ def architecture(model: Any) -> str | None:
     import keras  # seconds
 
     try:
-        config = keras.saving.serialize_keras_object(model)
-        # How a model is compiled or was built is not its architecture.
-        for key in ("compile_config", "build_config"):
-            config.pop(key, None)
-        return json.dumps(config, sort_keys=True, default=str)
+        return json.dumps(_lasting(keras.saving.serialize_keras_object(model)), sort_keys=True, default=str)
     except Exception:  # a user's get_config may raise anything; then there simply is no configuration to keep
         return None
+
+
+def _lasting(config: Any) -> Any:
+    # How a model or a layer in it is compiled or was built (on how many rows, say) is not its architecture.
+    if isinstance(config, dict):
+        return {k: _lasting(v) for k, v in config.items() if k not in {"compile_config", "build_config"}}
+    return [_lasting(v) for v in config] if isinstance(config, list | tuple) else config
 
 
 def check_fingerprint(stored: Definition, rebuilt: Definition) -> None:

@@ -117,9 +117,14 @@ def _hdf5(path: Path, name: str, configs: list[tuple[str, Any]]) -> list[Finding
     findings: list[Finding] = []
     try:
         with h5py.File(path, "r") as file:
-            groups = [("", file)]
+            groups, seen = [("", file)], set()
             while groups:
                 place, group = groups.pop()
+                # Hard links may make a group its own grandchild.
+                address = h5py.h5o.get_info(group.id).addr
+                if address in seen:
+                    continue
+                seen.add(address)
                 for key in group:
                     where = f"{place}/{key}"
                     link = group.get(key, getlink=True)
@@ -129,12 +134,12 @@ def _hdf5(path: Path, name: str, configs: list[tuple[str, Any]]) -> list[Finding
                     child = group[key]
                     if isinstance(child, h5py.Group):
                         groups.append((where, child))
-                    elif child.external or child.is_virtual:
+                    elif isinstance(child, h5py.Dataset) and (child.external or child.is_virtual):
                         findings.append(_dangerous("link", f"{name}:{where}", "a dataset stored in another file"))
             for attribute in ("model_config", "training_config"):
                 if attribute in file.attrs:
                     configs.append((f"{name}: {attribute}", json.loads(file.attrs[attribute])))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         findings.append(_dangerous("malformed", name, f"not a readable HDF5 file: {error!s:.200}"))
     return findings
 

@@ -23,7 +23,17 @@ def named_outputs(outputs: Any) -> Arrays:
 
 def keras_predict(model: Any, x: Arrays) -> Arrays:
     """`model.predict` at the batch size that users get by default."""
-    return named_outputs(model.predict(x, batch_size=32, verbose=0))
+    try:
+        return named_outputs(model.predict(x, batch_size=32, verbose=0))
+    except Exception:
+        if model.run_eagerly:
+            raise
+    # It can't be traced; on either side it is then called eagerly, in the same batches.
+    model.run_eagerly, model.predict_function = True, None
+    try:
+        return named_outputs(model.predict(x, batch_size=32, verbose=0))
+    finally:
+        model.run_eagerly, model.predict_function = False, None
 
 
 def flat(letter: str, arrays: Arrays) -> dict[str, Array]:

@@ -18,6 +18,7 @@ from tasks.data.dataset import Array, each
 from tasks.errors import InputError
 from tasks.serialization.arrays import named_outputs
 from tasks.serialization.protocol import Promise
+from tasks.training.run import why_not_compiled
 
 SIGNATURE = "serving_default"
 _INPUT, _OUTPUT = "x", "output"
@@ -129,7 +130,13 @@ def _signature(model: Any, sample: Arrays) -> Any:
         name or _INPUT: tf.TensorSpec((None, *array.shape[1:]), tf.as_dtype(_tensor_dtype(array)), name=name or _INPUT)
         for name, array in each(sample).items()
     }
-    return tf.function(serve).get_concrete_function(**specs)
+    try:
+        return tf.function(serve).get_concrete_function(**specs)
+    except Exception as error:
+        raise InputError(
+            f"A {type(model).__name__} can't be stored as saved-model: TensorFlow can't trace its `call` to a graph "
+            f"({why_not_compiled(error)}). Use the scenario weights-h5."
+        ) from error
 
 
 def _tensor_dtype(array: Array) -> Any:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from tasks.errors import ConflictError, NotFoundError
+from tasks.errors import ConflictError, NotFoundError, UnsafeError
 from tasks.storage import layout
 from tasks.storage.store import Store
 
@@ -38,12 +38,23 @@ class Revision(BaseModel):
 def current(store: Store, model: str, alias: str) -> Revision | None:
     """Where an alias points; one list request for one key and one read, however long its history."""
     keys = store.keys(layout.alias(model, alias), limit=1)
-    return Revision.model_validate_json(store.get(keys[0])) if keys else None
+    return _read(store, keys[0]) if keys else None
 
 
 def alias_history(store: Store, model: str, alias: str) -> list[Revision]:
     """All revisions, the newest first."""
-    return [Revision.model_validate_json(store.get(key)) for key in store.keys(layout.alias(model, alias))]
+    return [_read(store, key) for key in store.keys(layout.alias(model, alias))]
+
+
+def _read(store: Store, key: str) -> Revision:
+    """A revision from the store, which anybody with a key to the store may have written."""
+    try:
+        revision = Revision.model_validate_json(store.get(key))
+    except ValidationError as error:
+        raise UnsafeError(f"{store.uri(key)} is not an alias' revision: {error.errors()[0]['msg']}.") from None
+    if not layout.is_version(revision.version):
+        raise UnsafeError(f"{store.uri(key)} points at {revision.version!r}, which is no version.")
+    return revision
 
 
 def aliases(store: Store, model: str) -> dict[str, str]:

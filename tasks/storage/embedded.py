@@ -44,14 +44,17 @@ class EmbeddedStore:
         self._server = SharedServer(folder, _recipe)
         state = self._server.state
         self.access = Access(state["endpoint"], state["access_key"], state["secret_key"], BUCKET)
-        self._wait_until_up()
 
     def close(self) -> None:
         """Let go; the server stops with its last user."""
         self._server.close()
 
-    def _wait_until_up(self) -> None:
-        """Up means that a stored object can be read: after a restart SeaweedFS answers 500 for a while."""
+    def wait_until_up(self) -> None:
+        """Return when a stored object can be read: after a restart SeaweedFS answers 500 for a while.
+
+        Raises:
+            UnreachableError: The server did not start; with its last words.
+        """
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
@@ -91,10 +94,18 @@ class EmbeddedStore:
 
 
 @cache
-def running() -> EmbeddedStore:
-    """The embedded server, started on first use and held until this program ends."""
+def start() -> EmbeddedStore:
+    """The embedded server, started if need be and held until this program ends; it may not answer yet."""
     store = EmbeddedStore(data_folder() / "store")
     atexit.register(store.close)
+    return store
+
+
+@cache
+def running() -> EmbeddedStore:
+    """The embedded server, started if need be, answering, and held until this program ends."""
+    store = start()
+    store.wait_until_up()
     return store
 
 

@@ -89,6 +89,6 @@ def check_relative(path: str) -> str:
         UnsafeError: Absolute, not normalized, or leaving the folder.
     """
     pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\\" in path or "\0" in path:
+    if not pure.parts or pure.is_absolute() or ".." in pure.parts or str(pure) != path or "\\" in path or "\0" in path:
         raise UnsafeError(f"The manifest names the file {path!r}, which is not a plain path inside the bundle.")
     return path

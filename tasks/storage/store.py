@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 THREADS = 8
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestExpired"}
-_ABSENT = {"404", "NoSuchKey", "NotFound"}
+_ABSENT = {"404", "NoSuchKey", "NotFound", "416", "InvalidRange"}  # the last two: no such bytes of it
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import InputError, UnreachableError, UnsafeError
+from tasks.errors import InputError, NotFoundError, UnsafeError
 from tasks.storage.manifest import FileEntry
 from tasks.storage.store import THREADS, Store
 
@@ -68,7 +68,7 @@ def download(store: Store, prefix: str, folder: Path, files: Sequence[FileEntry]
     """Bring a version's files into a folder and hold each against the manifest.
 
     Raises:
-        UnsafeError: A file's bytes are not those that were published.
+        UnsafeError: A file's bytes are not those that were published, or it is gone.
         UnreachableError: The store failed, after retries.
         InputError: The folder can't be written.
     """
@@ -130,13 +130,18 @@ def _put_large(store: Store, folder: Path, prefix: str, entry: FileEntry, pool: 
 
 def _get_part(store: Store, prefix: str, folder: Path, part: tuple[FileEntry, int, int], moved: Moved) -> None:
     entry, at, size = part
-    with store.errors(prefix + entry.path):
-        answer = store.client.get_object(
-            Bucket=store.bucket, Key=store.prefix + prefix + entry.path, Range=f"bytes={at}-{at + size - 1}"
-        )
-        body = answer["Body"].read()
+    uri = store.uri(prefix + entry.path)
+    try:
+        with store.errors(prefix + entry.path):
+            answer = store.client.get_object(
+                Bucket=store.bucket, Key=store.prefix + prefix + entry.path, Range=f"bytes={at}-{at + size - 1}"
+            )
+            body = answer["Body"].read()
+    except NotFoundError as error:
+        raise UnsafeError(f"{uri} is missing or cut short, though its version was published whole.") from error
+    # Not a connection that broke, which is an error of botocore's: the store has no more.
     if len(body) != size:
-        raise UnreachableError(f"{store.uri(prefix + entry.path)} is shorter in the store than its manifest says.")
+        raise UnsafeError(f"{uri} is shorter than what was published. It was damaged or changed in the store.")
     descriptor = os.open(folder / entry.path, os.O_WRONLY)
     try:
         written = 0

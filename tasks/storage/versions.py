@@ -109,8 +109,11 @@ def read_manifest(store: Store, model: str, version: str) -> Manifest:
 
     Raises:
         NotFoundError: There is no such version (or it was never committed).
-        UnsafeError: The manifest is not one, or not this version's.
+        UnsafeError: The manifest is not one, or not this version's; or the version is none.
     """
+    # It becomes the name of a folder in the cache, and may come from an alias or a folder that somebody else wrote.
+    if not layout.is_version(version):
+        raise UnsafeError(f"{version!r} of {model!r} in {store.url} is no version's id.")
     try:
         raw = store.get(layout.manifest(model, version))
     except NotFoundError:
@@ -174,8 +177,9 @@ def list_versions(store: Store, model: str) -> list[str]:
     Raises:
         NotFoundError: There is no such model.
     """
-    found = [key for key in store.keys(layout.versions(model)) if key.endswith("/" + layout.MANIFEST)]
-    versions = [key.split("/")[-2] for key in found if key.count("/") == layout.manifest(model, "v").count("/")]
+    prefix = layout.versions(model)
+    places = [key.removeprefix(prefix).split("/") for key in store.keys(prefix)]
+    versions = [place[0] for place in places if place[1:] == [layout.MANIFEST] and layout.is_version(place[0])]
     if not versions:
         raise NotFoundError(f"There is no model {model!r} in {store.url}. `python -m flows list` shows what there is.")
     return versions

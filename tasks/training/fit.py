@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Dataset
+from tasks.data.dataset import take
 from tasks.definitions.build import as_tensors
 from tasks.training.config import TrainingConfig
 from tasks.training.run import (
+    VALIDATION_BATCH,
     History,
     Report,
     Trained,
@@ -22,6 +24,7 @@ from tasks.training.run import (
     order,
     reporting_callback,
     silent,
+    why_not_compiled,
 )
 
 _STEPS_PER_EXECUTION = 32  # FACTS.md: 2 to 3 times the throughput of one step a call on small models
@@ -44,6 +47,7 @@ def train_with_fit(
     jit = {"xla": True, "auto": "auto"}.get(config.compiler, False)
     ensure_compiled(model, dataset, config, run_eagerly=config.compiler == "eager", jit_compile=jit, **fast)
 
+    notes = _fall_back_to_eager(model, dataset)
     batches, reorder = _ordered_batches(dataset, config, count)
     started: list[float] = []
     listeners = [reorder, *callbacks_for(config, callbacks, reporting_callback(config, report, started))]
@@ -51,12 +55,30 @@ def train_with_fit(
         batches,
         epochs=config.epochs,
         validation_data=(dataset.x_val, dataset.y_val),
-        validation_batch_size=max(config.batch_size, 256),
+        validation_batch_size=max(config.batch_size, VALIDATION_BATCH),
         callbacks=listeners,
         verbose=0,
     )
     curves = {name: [float(v) for v in values] for name, values in history.history.items()}
-    return Trained(model, History(curves, started, "fit"), final_metrics(model, dataset, config.batch_size))
+    return Trained(model, History(curves, started, "fit", notes), final_metrics(model, dataset, config.batch_size))
+
+
+def _fall_back_to_eager(model: Any, dataset: Dataset) -> list[str]:
+    """Have `fit` run a model eagerly that can't be compiled; a note where so. Traces only, computes nothing."""
+    import tensorflow as tf
+
+    if model.run_eagerly:
+        return []
+
+    def loss(x: Any, y: Any) -> Any:
+        return model.compute_loss(x=x, y=y, y_pred=model(x, training=True), training=True)
+
+    try:
+        tf.function(loss).get_concrete_function(*(as_tensors(take(part, slice(0, 1))) for part in (dataset.x, dataset.y)))
+    except Exception as error:  # what also fails eagerly is the user's error and surfaces as such in `fit`
+        model.run_eagerly = True
+        return [f"the training step can't run under graph and runs under eager ({why_not_compiled(error)})"]
+    return []
 
 
 def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tuple[Any, Any]:

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tasks.data import Arrays, Dataset
+from tasks.data import Array, Arrays, Dataset, rows
 from tasks.data.dataset import each, take
 from tasks.training.config import TrainingConfig
 from tasks.training.run import (
+    VALIDATION_BATCH,
     History,
     Report,
     Trained,
@@ -27,6 +28,7 @@ from tasks.training.run import (
     order,
     reporting_callback,
     silent,
+    why_not_compiled,
 )
 from tasks.training.step import gradient_step
 
@@ -79,14 +81,14 @@ def train_with_custom_loop(
     listeners.on_train_begin()
     for epoch in range(config.epochs):
         listeners.on_epoch_begin(epoch)
-        logs = loop.epoch(loop.train, dataset.x, dataset.y, order(config, epoch, count))
-        validation = loop.epoch(loop.evaluate, dataset.x_val, dataset.y_val, None)
+        logs = loop.train_epoch(dataset.x, dataset.y, order(config, epoch, count))
+        validation = loop.validate(dataset.x_val, dataset.y_val)
         logs |= {f"val_{name}": value for name, value in validation.items()}
         listeners.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
     listeners.on_train_end(logs)
-    metrics = loop.epoch(loop.evaluate, dataset.x_val, dataset.y_val, None)
+    metrics = loop.validate(dataset.x_val, dataset.y_val)
     history = History(model.history.history, started, loop.mode, loop.notes)
     return Trained(model, history, {f"val_{name}": value for name, value in metrics.items()})
 
@@ -109,34 +111,35 @@ class _Loop:
         self._train: _RunChunk
         self._train_tail: _RunChunk
         self._evaluate: _RunChunk
-        self._evaluate_tail: _RunChunk
         self._compile()
 
-    def epoch(self, run: _RunChunk, x: Arrays, y: Arrays, index: Any) -> dict[str, float]:
-        """Run over all examples once, in the given order or as they stand; the mean loss and the metrics."""
-        self._reset()
-        if run == self.train and not self._warmed:
+    def train_epoch(self, x: Arrays, y: Arrays, index: Array) -> dict[str, float]:
+        """Take one step a batch over all examples in the given order; the mean loss and the metrics."""
+        if not self._warmed:
             self._run_first(x, y, index)
-            self._reset()
-        for stack_x, stack_y in _chunks(x, y, index, self._config.batch_size):
-            run(stack_x, stack_y)
+        self._reset()
+        for stack in _chunks(x, y, index, self._config.batch_size):
+            self._train_stack(*stack)
+        return self._logs()
+
+    def validate(self, x: Arrays, y: Arrays) -> dict[str, float]:
+        """Loss and metrics over all examples, in batches as large as serve."""
+        self._reset()
+        for stack in _chunks(x, y, np.arange(rows(x)), max(self._config.batch_size, VALIDATION_BATCH)):
+            self._evaluate(*stack)
+        return self._logs()
+
+    def _train_stack(self, x: Arrays, y: Arrays) -> None:
+        # XLA compiles anew for every shape: odd sizes go through the plain graph, which takes any.
+        first = next(iter(each(x).values()))
+        whole = first.shape[1] == self._config.batch_size and first.shape[0] > 1
+        (self._train if whole else self._train_tail)(x, y)
+
+    def _logs(self) -> dict[str, float]:
         logs = {"loss": self._loss.result()} | {
             name: value for name, value in self._model.get_metrics_result().items() if name != "loss"
         }
         return {name: float(value) for name, value in logs.items()}
-
-    def train(self, x: Any, y: Any) -> None:
-        """Take one optimizer step a batch of the stack."""
-        self._pick(self._train, self._train_tail, x)(x, y)
-
-    def evaluate(self, x: Any, y: Any) -> None:
-        """Update loss and metrics by each batch of the stack."""
-        self._pick(self._evaluate, self._evaluate_tail, x)(x, y)
-
-    def _pick(self, full: _RunChunk, tail: _RunChunk, x: Any) -> _RunChunk:
-        # XLA compiles anew for every shape: odd sizes go through the plain graph, which takes any.
-        first = next(iter(each(x).values()))
-        return full if first.shape[1] == self._config.batch_size and first.shape[0] > 1 else tail
 
     def _reset(self) -> None:
         self._loss.reset_state()
@@ -162,9 +165,13 @@ class _Loop:
 
         def over(step: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
             def chunk(x: Any, y: Any) -> None:
-                for i in tf.range(tf.shape(tf.nest.flatten(x)[0])[0]):
-                    tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-                    step(*tf.nest.map_structure(lambda a, i=i: a[i], (x, y)))
+                def body(i: Any) -> tuple[Any]:
+                    step(*tf.nest.map_structure(lambda a: a[i], (x, y)))
+                    return (i + 1,)
+
+                count = tf.shape(tf.nest.flatten(x)[0])[0]
+                # One after the other: a step reads what the step before it wrote.
+                tf.while_loop(lambda i: i < count, body, [tf.constant(0)], parallel_iterations=1)
 
             return chunk
 
@@ -177,12 +184,11 @@ class _Loop:
 
         if self.mode == "eager":
             self._train = self._train_tail = eagerly(self._step)
-            self._evaluate = self._evaluate_tail = eagerly(self._judge)
+            self._evaluate = eagerly(self._judge)
             return
         train, judge = over(self._step), over(self._judge)
         self._train_tail = tf.function(train, reduce_retracing=True)
-        self._evaluate_tail = tf.function(judge, reduce_retracing=True)
-        self._evaluate = self._evaluate_tail
+        self._evaluate = tf.function(judge, reduce_retracing=True)
         self._train = tf.function(train, jit_compile=True, reduce_retracing=True) if self.mode == "xla" else self._train_tail
 
     def _run_first(self, x: Arrays, y: Arrays, index: Any) -> None:
@@ -192,12 +198,12 @@ class _Loop:
         while not self._warmed:
             before = [np.array(v) for v in state]
             try:
-                self.train(*next(_chunks(x, y, index, self._config.batch_size)))
+                self._train_stack(*next(_chunks(x, y, index, self._config.batch_size)))
             except Exception as error:
                 if self.mode == "eager":
                     raise
                 slower = "graph" if self.mode == "xla" else "eager"
-                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]:.200}"
+                reason = why_not_compiled(error)
                 self.notes.append(f"the training step can't run under {self.mode} and runs under {slower} ({reason})")
                 self.mode = slower
                 self._compile()
@@ -221,10 +227,9 @@ def _mode_for(model: Any, config: TrainingConfig) -> str:
     return "xla" if dense and not recurrent and model.count_params() <= _XLA_MAX_PARAMETERS else "graph"
 
 
-def _chunks(x: Arrays, y: Arrays, index: Any, batch: int) -> Iterator[tuple[Arrays, Arrays]]:
+def _chunks(x: Arrays, y: Arrays, index: Array, batch: int) -> Iterator[tuple[Arrays, Arrays]]:
     """Stacks `(steps, batch, ...)` in the given order, as equal as they can be; last the short batch `(1, rest, ...)`."""
-    count = len(next(iter(each(x).values())))
-    index = np.arange(count) if index is None else index
+    count = rows(x)
     bytes_a_step = batch * sum(a.nbytes // max(1, len(a)) for part in (x, y) for a in each(part).values())
     steps = count // batch
     most = max(1, _CHUNK_BYTES // max(1, bytes_a_step))
@@ -232,8 +237,8 @@ def _chunks(x: Arrays, y: Arrays, index: Any, batch: int) -> Iterator[tuple[Arra
     size = -(-steps // pieces) if pieces else 0
     for start in range(0, steps, size or 1):
         n = min(size, steps - start)
-        rows = index[start * batch : (start + n) * batch]
-        yield _stack(take(x, rows), n), _stack(take(y, rows), n)
+        part = index[start * batch : (start + n) * batch]
+        yield _stack(take(x, part), n), _stack(take(y, part), n)
     if rest := count - steps * batch:
         yield _stack(take(x, index[-rest:]), 1), _stack(take(y, index[-rest:]), 1)
 

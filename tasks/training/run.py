@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,10 @@ from tasks.data import Arrays, Dataset, rows
 from tasks.data.dataset import Array, take
 from tasks.errors import InputError, TrainingFailed
 from tasks.training.config import TrainingConfig
+
+# At least so many examples a batch where nothing is learned: small batches only cost time there.
+VALIDATION_BATCH = 256
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +117,18 @@ def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
             "(`model.compile(optimizer=…, loss={…})`) from your builder."
         )
     y = dataset.y
-    predicted = np.asarray(model(as_tensors(take(dataset.x, slice(0, 8))), training=False))
+    outputs = model(as_tensors(take(dataset.x, slice(0, 8))), training=False)
+    if isinstance(outputs, dict | list | tuple):
+        raise InputError(
+            f"The model gives {len(outputs)} outputs, but the data brings one array of targets. Give a target for each "
+            "(a dict by output name), or return the model compiled from your builder."
+        )
+    if y.dtype.kind not in "biuf":
+        raise InputError(f"The targets are {y.dtype}: no loss fits. Number the classes: 0, 1, 2, …")
+    predicted = np.asarray(outputs)
     width = predicted.shape[-1] if predicted.ndim > 1 else 1
     sums_to_one = bool(np.allclose(predicted.sum(-1), 1, atol=1e-3) and (predicted >= 0).all())
-    if y.dtype.kind in "iub" and width > 1 and y.ndim in {1, predicted.ndim - 1}:
+    if y.dtype.kind in "iub" and width > 1 and (y.ndim in {1, predicted.ndim - 1} or y.shape[1:] == (1,)):
         if int(y.max()) >= width or int(y.min()) < 0:
             raise InputError(
                 f"The targets are classes {int(y.min())} to {int(y.max())}, but the model has {width} outputs: "
@@ -133,6 +146,14 @@ def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
     if width > 1 and set(np.unique(y)) <= {0, 1} and bool((y.sum(-1) == 1).all()):
         return keras.losses.CategoricalCrossentropy(from_logits=not sums_to_one), ["accuracy"]
     return keras.losses.MeanSquaredError(), []
+
+
+def why_not_compiled(error: Exception) -> str:
+    """One line on an error that TensorFlow raised while it traced a model; theirs has many, the first says nothing."""
+    lines = [line.strip() for line in _TERMINAL_CODE.sub("", str(error)).splitlines() if line.strip()] or [""]
+    wrapped = next((i for i, line in enumerate(lines[:-1]) if "Exception encountered when calling" in line), None)
+    line = lines[wrapped + 1] if wrapped is not None else lines[-1 if lines[0] == "in user code:" else 0]
+    return f"{type(error).__name__}: {line:.200}"
 
 
 def reporting_callback(config: TrainingConfig, report: Report, started: list[float]) -> Any:
@@ -175,7 +196,9 @@ def callbacks_for(config: TrainingConfig, extra: Sequence[Any], reporting: Any) 
 
 def final_metrics(model: Any, dataset: Dataset, batch_size: int) -> dict[str, float]:
     """Loss and metrics of the finished model on the validation data."""
-    values = model.evaluate(dataset.x_val, dataset.y_val, batch_size=max(batch_size, 256), verbose=0, return_dict=True)
+    values = model.evaluate(
+        dataset.x_val, dataset.y_val, batch_size=max(batch_size, VALIDATION_BATCH), verbose=0, return_dict=True
+    )
     return {f"val_{name}": float(value) for name, value in values.items()}
 
 

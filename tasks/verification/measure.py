@@ -107,7 +107,8 @@ def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) 
     optimizer_back = optimizer and not compare(carried.optimizer, tensor_digests(keras_model.optimizer_state(model)))
     compiled = carried.compile is not None and keras_model.compile_config(model) == carried.compile
     result.survived = {
-        "architecture": True,
+        # Rebuilt by its own source is not survived.
+        "architecture": not format_.needs_definition,
         "weights": not result.weights,
         "optimizer": optimizer_back,
         "compile": compiled,

@@ -1,0 +1,34 @@
+"""`python -m tests.benchmarks NAME [--json]`: run one benchmark and print its rows and bars."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+
+import click
+
+BENCHMARKS = {"main-job": "tests.benchmarks.main_job", "training": "tests.benchmarks.training"}
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(BENCHMARKS)))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--rounds", default=3, show_default=True, help="Each contender runs so often, in turns; medians count.")
+@click.option("--large/--no-large", default=False, help="main-job: also with a model of 200 MB.")
+def main(name: str, as_json: bool, rounds: int, large: bool) -> None:
+    """Measure; exits 0 whether or not a bar holds, for timing decides no test."""
+    module = import_module(BENCHMARKS[name])
+    rows, bars = module.measure(rounds, large) if name == "main-job" else module.measure(rounds)
+    document = {"name": name, "rows": rows, "bars": bars}
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+        return
+    for row in rows:
+        click.echo("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+    for what, bar in bars.items():
+        click.echo(f"{'holds' if bar['holds'] else 'MISSED'}  {what}: {bar['value']:.3g} (target {bar['target']})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

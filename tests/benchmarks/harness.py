@@ -1,0 +1,112 @@
+"""Run a command and account for everything that it started: wall and CPU seconds, peak memory, a timeline."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One command, with all its descendants.
+
+    Attributes:
+        wall: Seconds until it ended.
+        cpu: User and system seconds of it and of every descendant.
+        peak: Largest sum of resident memory, in bytes.
+        timeline: Seconds after the start, and the line that was written to stderr then.
+    """
+
+    wall: float
+    cpu: float
+    peak: int
+    stdout: str
+    timeline: list[tuple[float, str]] = field(default_factory=list)
+
+
+def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
+    """Run a command to its end, servers that it left behind for a moment included."""
+    # Orphans come to us, so that `wait` counts their CPU time too.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    process = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    peak = [0]
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch_memory, args=(process.pid, peak, done))
+    watcher.start()
+    timeline: list[tuple[float, str]] = []
+    reader = threading.Thread(
+        target=lambda: timeline.extend((time.perf_counter() - started, line.rstrip()) for line in process.stderr or ())
+    )
+    reader.start()
+    stdout = process.stdout.read() if process.stdout else ""
+    code = process.wait()
+    wall = time.perf_counter() - started
+    done.set()
+    watcher.join()
+    reader.join()
+    _reap_orphans()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    if code != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {code}:\n" + "\n".join(line for _, line in timeline[-20:]))
+    return Run(wall, cpu, peak[0], stdout, timeline)
+
+
+def medians(runs: Iterable[Run]) -> dict[str, float]:
+    """Median wall and CPU seconds and peak megabytes."""
+    found = list(runs)
+    return {
+        "wall_s": round(statistics.median(r.wall for r in found), 2),
+        "cpu_s": round(statistics.median(r.cpu for r in found), 2),
+        "peak_mb": round(statistics.median(r.peak for r in found) / 1e6),
+    }
+
+
+def bar(value: float, target: str) -> dict[str, Any]:
+    """A figure against its target, written `<= 0.8` or `>= 50`."""
+    sign, _, limit = target.partition(" ")
+    holds = value <= float(limit) if sign == "<=" else value >= float(limit)
+    return {"value": round(value, 3), "target": target, "holds": holds}
+
+
+def python(*arguments: str) -> list[str]:
+    """A command of this interpreter."""
+    return [sys.executable, *arguments]
+
+
+def _watch_memory(pid: int, peak: list[int], done: threading.Event) -> None:
+    own = psutil.Process()
+    while not done.wait(0.2):
+        total = 0
+        for process in own.children(recursive=True):
+            try:
+                total += process.memory_info().rss
+            except psutil.Error:
+                continue
+        peak[0] = max(peak[0], total)
+    del pid
+
+
+def _reap_orphans() -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.05)
+        except ChildProcessError:
+            return

@@ -1,0 +1,1 @@
+"""Whole commands, each in processes of its own."""

@@ -1,0 +1,1 @@
+"""Tests of the storage room against the real embedded server."""

@@ -1,0 +1,123 @@
+"""Models as users bring them, for references such as `tests.user_models:conv`. All take examples `(8,)` unless they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+NOT_CALLABLE = 3
+
+
+def dense(hidden: int = 8, activation: str = "relu") -> keras.Model:
+    inputs = keras.Input((8,), name="x")
+    x = keras.layers.Dense(hidden, activation=activation)(inputs)
+    return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+def sequential_without_input() -> keras.Model:
+    return keras.Sequential([keras.layers.Dense(8, activation="relu"), keras.layers.Dense(3)])
+
+
+def dropout_and_normalization() -> keras.Model:
+    inputs = keras.Input((8,), name="x")
+    x = keras.layers.BatchNormalization()(keras.layers.Dense(16, activation="relu")(inputs))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dropout(0.5)(x)))
+
+
+def conv(input_shape: tuple[int, ...] = (4, 4, 1), outputs: int = 3) -> keras.Model:
+    """Takes images."""
+    layers = [keras.Input(tuple(input_shape)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten()]
+    return keras.Sequential([*layers, keras.layers.Dense(outputs)])
+
+
+def regularized(strength: float = 0.1) -> keras.Model:
+    penalty = keras.regularizers.L2(strength)
+    return keras.Sequential([keras.Input((8,)), keras.layers.Dense(3, kernel_regularizer=penalty)])
+
+
+def compiled() -> keras.Model:
+    model = dense()
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.05, momentum=0.9),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def two_in_two_out() -> keras.Model:
+    """Takes `left` and `right` `(8,)`, gives `kind` and `size`, compiled with a loss for each."""
+    left, right = keras.Input((8,), name="left"), keras.Input((8,), name="right")
+    both = keras.layers.Concatenate()([left, right])
+    outputs = {"kind": keras.layers.Dense(3, name="kind")(both), "size": keras.layers.Dense(1, name="size")(both)}
+    model = keras.Model({"left": left, "right": right}, outputs)
+    kinds = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss={"kind": kinds, "size": keras.losses.MeanSquaredError()}, loss_weights={"size": 0.1})
+    return model
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OnlyEager(keras.Model):
+    """Can't be traced: it looks at the values."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.out = keras.layers.Dense(3)
+
+    def call(self, x: Any) -> Any:
+        return self.out(x) * (1.0 if x.numpy().sum() > -1e9 else 0.0)
+
+
+def only_eager() -> keras.Model:
+    return OnlyEager()
+
+
+class NanLoss(keras.losses.Loss):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return tf.reduce_sum(y_pred, axis=-1) * np.nan
+
+
+def with_nan_loss() -> keras.Model:
+    model = dense()
+    model.compile("adam", loss=NanLoss())
+    return model
+
+
+def with_lambda() -> keras.Model:
+    inputs = keras.Input((8,), name="x")
+    return keras.Model(inputs, keras.layers.Lambda(lambda x: x * 2)(keras.layers.Dense(3)(inputs)))
+
+
+def reads_a_file() -> keras.Model:
+    return _Hostile(lambda x: tf.io.read_file("/etc/hostname"))
+
+
+def writes_a_file() -> keras.Model:
+    return _Hostile(lambda x: tf.io.write_file("/tmp/roundtrip-hostile", "x"))
+
+
+def runs_python() -> keras.Model:
+    return _Hostile(lambda x: tf.py_function(lambda: 1.0, [], tf.float32))
+
+
+class _Hostile(keras.Model):
+    def __init__(self, deed: Any) -> None:
+        super().__init__()
+        self.out = keras.layers.Dense(3)
+        self.deed = deed
+
+    def call(self, x: Any) -> Any:
+        done = self.deed(x)
+        with tf.control_dependencies([done]):
+            return tf.identity(self.out(x))
+
+
+def not_a_model() -> Any:
+    return "a model"
+
+
+def broken() -> keras.Model:
+    raise ZeroDivisionError("no such thing")
