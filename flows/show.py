@@ -96,10 +96,10 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
         "size",
         "accuracy\nbefore",
         "accuracy\nafter",
-        "largest\ndifference",
+        "output\ndiffers",
         "weights\nequal",
         "trains\non",
-        "proof\ntook",
+        "took",
     ):
         numbers.add_column(name, justify="right", no_wrap=True)
     kept = _table("What survived")
@@ -116,7 +116,7 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
             _number(v.max_abs_diff, "{:.3g}"),
             _yes(v.weights_equal),
             _yes(v.resumable),
-            f"{o.seconds:.1f}",
+            f"{o.seconds:.1f} s",
         )
         kept.add_row(o.scenario, *(_yes(v.survived.get(p)) for p in PROMISES))
     lines = [Text(f'load_model("{o.version}")', style="" if o.error is None else "strike") for o in outcomes]
@@ -183,7 +183,7 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def _yes(value: bool | None) -> Text:

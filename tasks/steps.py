@@ -7,12 +7,15 @@ boto3's own attempts. What fails by bad input is not, for it would fail again.
 
 from __future__ import annotations
 
+import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +35,9 @@ from pydantic import BaseModel, Field
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import UnreachableError, UnsafeError, VerificationFailed
+from tasks.errors import InputError, UnreachableError, UnsafeError, VerificationFailed
 from tasks.serialization import Bundle, format_named
-from tasks.settings import StoreConfig
+from tasks.settings import STORE_VARIABLE, StoreConfig
 from tasks.storage import Manifest, VersionRef, layout
 from tasks.storage.manifest import DataRecord, TrainingRecord
 from tasks.storage.store import check_store as probe_store
@@ -100,6 +103,12 @@ def _is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
 
 
 def _open(config: StoreConfig) -> storage.Store:
+    """The configured store, opened once a process: a boto3 client costs 0.2 s."""
+    return _opened(config.model_copy(update={"url": config.url or os.environ.get(STORE_VARIABLE)}))
+
+
+@cache
+def _opened(config: StoreConfig) -> storage.Store:
     if not config.aws_credentials:
         return storage.open_store(config)
     from prefect_aws import AwsCredentials  # 2 s, and only where a block is named
@@ -157,12 +166,15 @@ def train_with_fit(model: Any, dataset: Dataset, config: TrainingConfig) -> Trai
 @task(name="serialize", cache_policy=NO_CACHE)
 def serialize(trained: Trained, definition: Definition, dataset: Dataset, format_name: str) -> Bundle:
     """Write the model and all that its format would lose into a bundle."""
-    folder = Path(tempfile.mkdtemp(prefix="roundtrip-bundle-"))
     try:
+        folder = Path(tempfile.mkdtemp(prefix="roundtrip-bundle-"))
+        # Kept for the retries of `publish`, which removes it; else it goes with this process.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return serialization.write_bundle(trained, definition, dataset, format_name, folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    except OSError as error:
+        raise InputError(
+            f"Can't write the bundle to {tempfile.gettempdir()}: {error.strerror or error}. Set TMPDIR."
+        ) from error
 
 
 @task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import pytest
 
 # Before anything of ours is imported: no test touches the user's data, cache, store or Prefect server.
 _HOME = Path(tempfile.mkdtemp(prefix="roundtrip-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ.update(
     XDG_DATA_HOME=str(_HOME / "data"),
     XDG_CACHE_HOME=str(_HOME / "cache"),

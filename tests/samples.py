@@ -63,5 +63,5 @@ def trained(builder: str, data: Dataset, config: TrainingConfig = EAGER, **argum
 
 def bits(model: Any) -> list[bytes]:
     """Every weight, every seed state and every optimizer slot."""
-    slots = model.optimizer.variables if model.optimizer is not None else []
+    slots = model.optimizer.variables if model.compiled else []
     return [np.asarray(v).tobytes() for v in [*model.variables, *slots]]

@@ -136,8 +136,7 @@ def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
             )
         return keras.losses.SparseCategoricalCrossentropy(from_logits=not sums_to_one), ["accuracy"]
     if width == 1 and set(np.unique(y)) <= {0, 1}:
-        bounded = bool(((predicted >= 0) & (predicted <= 1)).all())
-        return keras.losses.BinaryCrossentropy(from_logits=not bounded), ["accuracy"]
+        return keras.losses.BinaryCrossentropy(from_logits=not _gives_probabilities(model, dataset.x)), ["accuracy"]
     if y.shape[1:] != predicted.shape[1:] and not (y.ndim == 1 and width == 1):
         raise InputError(
             f"The targets are {y.shape[1:]} an example and the model gives {predicted.shape[1:]}: no loss fits. "
@@ -146,6 +145,21 @@ def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
     if width > 1 and set(np.unique(y)) <= {0, 1} and bool((y.sum(-1) == 1).all()):
         return keras.losses.CategoricalCrossentropy(from_logits=not sums_to_one), ["accuracy"]
     return keras.losses.MeanSquaredError(), []
+
+
+def _gives_probabilities(model: Any, x: Arrays) -> bool:
+    """Whether every output lies between 0 and 1 whatever the weights are: fresh logits may do so by chance."""
+    from tasks.definitions.build import as_tensors
+
+    before, rng = [np.array(v) for v in model.trainable_variables], np.random.default_rng(0)
+    try:
+        for variable in model.trainable_variables:
+            variable.assign(rng.normal(scale=10, size=variable.shape))
+        outputs = np.asarray(model(as_tensors(take(x, slice(0, 64))), training=False))
+    finally:
+        for variable, value in zip(model.trainable_variables, before, strict=True):
+            variable.assign(value)
+    return bool(((outputs >= 0) & (outputs <= 1)).all())
 
 
 def why_not_compiled(error: Exception) -> str:

@@ -1,0 +1,291 @@
+"""Bad input of every kind: the right exit code, one clear message, no traceback, and nothing published."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows.server import PrefectServer
+from tasks.shared_server import free_ports
+from tasks.storage import Store, embedded, layout, list_models, open_store
+from tasks.verification import read_verdicts
+from tests.e2e.commands import ROOT, Home, Result
+from tests.storage.samples import put
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+CODE = f"{Path(__file__).parent / 'user_code.py'}"
+SMALL = ("--data", f"{CODE}:data")
+LINEAR = ("--model", f"{CODE}:linear")
+
+
+@pytest.fixture(scope="module")
+def prefect() -> Iterator[dict[str, str]]:
+    """One Prefect server for all the commands here, as its own variables name it."""
+    names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "DO_NOT_TRACK")
+    before = {name: os.environ.get(name) for name in names}
+    server = PrefectServer()
+    values = {name: os.environ[name] for name in names}
+    for name, value in before.items():
+        os.environ.pop(name)
+        if value is not None:
+            os.environ[name] = value
+    server.wait_until_up()
+    yield values
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def user(s3: embedded.EmbeddedStore, prefect: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A user with a store and a Prefect server that are up."""
+    access = s3.access
+    variables = {
+        "ROUNDTRIP_STORE": f"s3://{access.bucket}/{uuid.uuid4().hex}",
+        "AWS_ENDPOINT_URL_S3": access.endpoint,
+        "AWS_ACCESS_KEY_ID": access.access_key,
+        "AWS_SECRET_ACCESS_KEY": access.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    return Home(tmp_path_factory.mktemp("user"), variables | prefect)
+
+
+@pytest.fixture
+def opened(user: Home, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The user's store, for looking into it."""
+    for name, value in user.variables.items():
+        if name.startswith(("AWS_", "ROUNDTRIP_")):
+            monkeypatch.setenv(name, value)
+    return open_store()
+
+
+@pytest.fixture(scope="module")
+def model(user: Home) -> dict[str, Any]:
+    """A version that was published and passed; the last test damages it."""
+    result = user.run("run", "full-h5", *LINEAR, *SMALL, "--epochs", "1", "--name", "good", "--json")
+    assert result.code == 0, result.err
+    return result.document["runs"][0]  # type: ignore[no-any-return]
+
+
+def assert_refused(result: Result, code: int, *words: str) -> None:
+    """One error that says these words, with this exit code, and nothing on stdout."""
+    assert result.code == code, (result.code, result.out, result.err)
+    assert len(result.errors) == 1, result.err
+    message = result.err[result.err.index(result.errors[0]) :]
+    for word in words:
+        assert word in " ".join(message.split()), message
+    assert "Traceback" not in result.err
+    assert result.out == ""
+
+
+# Refused before anything is started
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "no-such-scenario"], 2, ["'no-such-scenario'", "saved-model", "weights-h5", "full-h5"]),
+        (["run"], 2, ["SCENARIO"]),
+        (["no-such-command"], 2, ["no-such-command"]),
+        (["run", "saved-model", "--epochs", "0"], 2, ["--epochs"]),
+        (["run", "saved-model", "--learning-rate", "-1"], 2, ["--learning-rate"]),
+        (["run", "saved-model", "--name", "a/b"], 2, ["'a/b' can't be a model's", "letters, digits"]),
+        (["run", "saved-model", "--model-arg", "hidden"], 2, ["--model-arg 'hidden' is not KEY=VALUE"]),
+        (["run", "saved-model", "--model", "nofile.py:f"], 2, ["there is no file", "nofile.py"]),
+        (["run", "saved-model", "--model", "nocolon"], 2, ["'nocolon' is not a reference", "module:callable"]),
+        (["run", "saved-model", "--data", "missing.npz"], 2, ["There is no file", "missing.npz"]),
+        (["show", "no-such-model"], 5, ["There is no model 'no-such-model'", "python -m flows list"]),
+        (["show", "a/b"], 2, ["'a/b' can't be a model's"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_arguments_are_refused(user: Home, opened: Store, arguments: list[str], code: int, words: list[str]) -> None:
+    assert_refused(user.run(*arguments), code, *words)
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "words"),
+    [
+        ({"ROUNDTRIP_STORE": "models"}, 2, ["'models' is not a store", "ROUNDTRIP_STORE=s3://bucket"]),
+        ({"ROUNDTRIP_STORE": "s3://no-such-bucket/x"}, 5, ["There is no bucket 'no-such-bucket'", "Create it first"]),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, 4, ["refuses the credentials", "Check AWS_PROFILE or the keys"]),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, 4, ["refuses the credentials", "Check AWS_PROFILE or the keys"]),
+        ({"AWS_PROFILE": "nobody"}, 2, ["The AWS configuration can't be used", "nobody"]),
+    ],
+    ids=["malformed", "bucket", "secret", "key", "profile"],
+)
+@pytest.mark.parametrize("command", [["list"], ["show", "digits"]], ids=" ".join)
+def test_a_store_that_can_not_be_used_is_named(
+    user: Home, command: list[str], variables: dict[str, str], code: int, words: list[str]
+) -> None:
+    assert_refused(user.run(*command, **variables), code, *words)
+
+
+def test_a_malformed_store_stops_a_job_before_it_starts(user: Home) -> None:
+    assert_refused(user.run("run", "saved-model", ROUNDTRIP_STORE="models"), 2, "'models' is not a store")
+
+
+def test_a_store_where_nobody_listens_is_named(user: Home) -> None:
+    (port,) = free_ports(1)
+    endpoint = f"http://127.0.0.1:{port}"
+    assert_refused(user.run("list", AWS_ENDPOINT_URL_S3=endpoint), 4, f"at {endpoint} does not answer")
+
+
+def test_a_prefect_server_where_nobody_listens_is_named(user: Home) -> None:
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}/api"
+    words = (f"The Prefect server at {url} does not answer", "PREFECT_API_URL")
+    assert_refused(user.run("return", "digits", PREFECT_API_URL=url), 4, *words)
+
+
+def test_a_prefect_server_that_refuses_the_password_is_named(user: Home) -> None:
+    result = user.run("return", "digits", PREFECT_API_AUTH_STRING="some:body")
+    assert_refused(result, 4, "Prefect server", user.variables["PREFECT_API_URL"], "PREFECT_API_AUTH_STRING")
+
+
+# Refused by a job that is running
+
+
+def _files(folder: Path) -> None:
+    np.savez(folder / "only_x.npz", x=np.zeros((60, 4)))
+    np.savez(folder / "objects.npz", x=np.array([{}] * 60), y=np.zeros(60))
+    (folder / "broken.npz").write_bytes(b"PK\x03\x04 no zip")
+    (folder / "syntax.py").write_text("def model(:\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["saved-model", "--model", "no_such_module:f"], ["There is no module 'no_such_module'"]),
+        (["saved-model", "--model", f"{CODE}:no_such_thing"], ["has no 'no_such_thing'", "linear"]),
+        (["saved-model", "--model", f"{CODE}:not_callable"], ["is int, not a callable"]),
+        (["saved-model", "--model", f"{CODE}:no_model", *SMALL], ["returned dict, not a keras.Model"]),
+        (["weights-h5", "--model", f"{CODE}:raising", *SMALL], ["raised RuntimeError: the flux capacitor is empty"]),
+        (["weights-h5", *LINEAR, "--model-arg", "width=3", *SMALL], ["can't be called with", "'width'"]),
+        (["weights-h5", *LINEAR, "--model-arg", "features=7", *SMALL], ["can't be called on the data", "(4,)"]),
+        (["full-h5", "--model", f"{CODE}:subclassed", *SMALL], ["full-h5"]),
+        (["weights-h5", *LINEAR, "--data", f"{CODE}:other_rows"], ["x has 80 rows and y has 79"]),
+        (["weights-h5", *LINEAR, "--data", f"{CODE}:with_nan"], ["1 NaN", "(5, 2)"]),
+        (["weights-h5", *LINEAR, "--data", f"{CODE}:raising"], ["raised RuntimeError: the flux capacitor is empty"]),
+        (["weights-h5", "--data", "only_x.npz"], ["only_x.npz holds ['x']", "x and y are needed"]),
+        (["weights-h5", "--data", "objects.npz"], ["objects.npz"]),
+        (["weights-h5", "--data", "broken.npz"], ["broken.npz is not a readable .npz file"]),
+        (["weights-h5", "--model", "syntax.py:model"], ["syntax.py failed: SyntaxError"]),
+        (["weights-h5", "--epochs", "200000"], ["epochs", "100000"]),
+        (["weights-h5", *LINEAR, *SMALL, "--optimizer", "sgdd"], ["sgdd"]),
+    ],
+    ids=lambda value: value[-1].rpartition(":")[2] if value[0].count("-") == 1 and len(value) > 1 else "",
+)
+def test_bad_models_and_data_are_refused(
+    user: Home, opened: Store, tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    _files(tmp_path)
+    assert_refused(user.run("run", *arguments, "--name", "bad", cwd=tmp_path), 2, *words)
+    assert opened.keys("bad/") == []
+
+
+@pytest.mark.parametrize("scenario", ["saved-model", "weights-h5"])
+def test_a_loss_that_is_no_number_is_a_failed_training(user: Home, opened: Store, scenario: str) -> None:
+    arguments = (scenario, *LINEAR, *SMALL, "--learning-rate", "1e30", "--epochs", "5", "--name", "bad")
+    result = user.run("run", *arguments)
+    assert_refused(result, 1, "loss became", "nothing was published", "--learning-rate")
+    assert opened.keys("bad/") == []
+
+
+def test_a_job_learns_of_a_missing_bucket_before_it_trains(user: Home) -> None:
+    result = user.run("run", "saved-model", ROUNDTRIP_STORE="s3://no-such-bucket/x")
+    assert_refused(result, 5, "There is no bucket 'no-such-bucket'")
+    assert "epoch" not in result.err
+
+
+def test_with_json_an_error_is_the_one_document(user: Home) -> None:
+    cases = [
+        (["run", "no-such-scenario", "--json"], {}, "input", 2),
+        (["--json", "no-such-command"], {}, "input", 2),
+        (["show", "no-such-model", "--json"], {}, "not-found", 5),
+        (["list", "--json"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "unreachable", 4),
+        (["list", "--json"], {"ROUNDTRIP_STORE": "models"}, "input", 2),
+        (["run", "saved-model", "--model", f"{CODE}:no_model", *SMALL, "--json"], {}, "input", 2),
+    ]
+    for arguments, variables, kind, code in cases:
+        result = user.run(*arguments, **variables)
+        assert result.code == code, result.err
+        assert result.document.keys() == {"error"}
+        assert result.document["error"].keys() == {"kind", "message", "exit_code"}
+        assert (result.document["error"]["kind"], result.document["error"]["exit_code"]) == (kind, code)
+        assert "Traceback" not in result.err
+        assert result.errors == []
+
+
+# Returning
+
+
+@pytest.mark.parametrize(
+    ("reference", "code", "words"),
+    [
+        ("no-such-model", 5, ["There is no model 'no-such-model'", "python -m flows list"]),
+        ("good@no-such-alias", 5, ["good has no alias 'no-such-alias'", "it has: latest"]),
+        (f"good@{layout.new_version()}", 5, ["There is no version"]),
+        ("a/b", 2, ["'a/b' can't be a model's"]),
+        ("good@a/b", 2, ["'a/b' can't be a model's or an alias'"]),
+    ],
+    ids=["model", "alias", "version", "malformed", "malformed-alias"],
+)
+def test_what_is_not_there_can_not_be_returned(
+    user: Home, model: dict[str, Any], reference: str, code: int, words: list[str]
+) -> None:
+    assert_refused(user.run("return", reference), code, *words)
+
+
+def test_a_place_that_can_not_be_written_is_refused(user: Home, model: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("keep me")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("keep me")
+    for place, words in (
+        ("/proc/roundtrip", "Can't write to /proc/roundtrip"),
+        (str(tmp_path / "file" / "below"), "Can't write to"),
+        (str(tmp_path / "full"), "is not an empty folder. Name another one for --to."),
+    ):
+        assert_refused(user.run("return", "good", "--to", place), 2, words)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "full", "mine"]
+
+
+def test_a_definition_that_builds_another_model_is_refused(user: Home, opened: Store, tmp_path: Path) -> None:
+    arguments = ("run", "weights-h5", "--epochs", "1", "--model-arg", "hidden=8", "--name", "mlp", "--json")
+    assert user.run(*arguments).code == 0
+    words = ("does not match the stored weights", "hidden=8", "hidden=16", "--model-arg hidden=8")
+    assert_refused(user.run("return", "mlp", "--model-arg", "hidden=16"), 2, *words)
+
+
+def test_a_tampered_version_is_refused_its_verdict_kept_and_latest_left_where_it_was(
+    user: Home, opened: Store, model: dict[str, Any], tmp_path: Path
+) -> None:
+    arguments = ("run", "full-h5", *LINEAR, *SMALL, "--epochs", "1", "--name", "good", "--json")
+    later = user.run(*arguments).document["runs"][0]["version"]
+    verdicts = len(read_verdicts(opened, "good", later))
+    key = f"{layout.bundle('good', later)}model/model.h5"
+    (key,) = [k for k in opened.keys(layout.bundle("good", later) + "model/") if k.endswith(".h5")]
+    body = bytearray(opened.get(key))
+    body[-100] ^= 1
+    put(opened, key, bytes(body))
+    result = user.run("return", f"good@{later}", "--to", str(tmp_path / "to"), "--json")
+    assert result.code == 3, result.err
+    assert result.document["error"]["kind"] == "unsafe"
+    assert "is not what was published" in result.document["error"]["message"]
+    assert result.document["verdict"]["passed"] is result.document["verdict"]["intact"] is False
+    assert not (tmp_path / "to").exists()
+    kept = read_verdicts(opened, "good", later)
+    assert len(kept) == verdicts + 1
+    assert (kept[-1].passed, kept[-1].intact) == (False, False)
+    assert {m.model: m.latest for m in list_models(opened)}["good"] == later
+
+
+def test_help_and_a_good_list_are_no_errors(user: Home) -> None:
+    for arguments in (["--help"], ["run", "--help"], ["list"]):
+        result = user.run(*arguments, cwd=ROOT)
+        assert (result.code, result.errors) == (0, [])

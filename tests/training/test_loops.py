@@ -1,0 +1,207 @@
+"""Both loops, held against the same promises and against each other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tasks.data import DataConfig, Dataset, load_dataset
+from tasks.definitions.build import MLP
+from tasks.errors import TrainingFailed
+from tasks.training import Epoch, Trained, TrainingConfig, train_with_custom_loop, train_with_fit
+from tests import samples
+from tests.samples import EAGER
+from tests.training.process import DATA, LOOPS, digest_of
+
+
+class Recorder(keras.callbacks.Callback):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[str, int | None]] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.heard.append(("train begins", None))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.heard.append(("epoch begins", epoch))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.heard.append(("epoch ends", epoch))
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.heard.append(("train ends", None))
+
+
+@dataclass(frozen=True)
+class Run:
+    trained: Trained
+    reported: list[Epoch]
+    recorder: Recorder
+
+
+@pytest.fixture(scope="module", params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Five epochs on generated data, whose last batch is short."""
+    data = load_dataset(DataConfig(rows=500, features=16, classes=3))
+    reported: list[Epoch] = []
+    recorder = Recorder()
+    _, model = samples.defined(MLP, data)
+    config = TrainingConfig(epochs=5, batch_size=48)
+    return Run(LOOPS[request.param](model, data, config, reported.append, [recorder]), reported, recorder)
+
+
+def test_it_learns(run: Run) -> None:
+    assert run.trained.metrics["val_accuracy"] > 0.9
+
+
+def test_each_epoch_takes_a_step_for_every_batch_the_short_one_too(run: Run) -> None:
+    assert int(run.trained.model.optimizer.iterations) == 5 * 9  # 400 = 8 * 48 + 16
+
+
+def test_the_history_has_a_value_for_every_epoch(run: Run) -> None:
+    lengths = {name: len(curve) for name, curve in run.trained.history.curves.items()}
+    assert lengths == dict.fromkeys(["accuracy", "loss", "val_accuracy", "val_loss"], 5)
+
+
+def test_every_epoch_is_reported_as_it_ends(run: Run) -> None:
+    seen = [(e.number, e.total, e.logs["val_loss"]) for e in run.reported]
+    assert seen == [(i + 1, 5, value) for i, value in enumerate(run.trained.history.curves["val_loss"])]
+
+
+def test_the_users_callbacks_hear_of_training_and_epochs(run: Run) -> None:
+    epochs = [(what, i) for i in range(5) for what in ("epoch begins", "epoch ends")]
+    assert run.recorder.heard == [("train begins", None), *epochs, ("train ends", None)]
+
+
+def test_the_metrics_are_those_of_the_model_as_it_is_returned(run: Run) -> None:
+    assert run.trained.metrics["val_loss"] == pytest.approx(run.trained.history.curves["val_loss"][-1], abs=1e-6)
+
+
+def test_every_epoch_has_its_seconds(run: Run) -> None:
+    assert len(run.trained.history.seconds) == 5 and min(run.trained.history.seconds) > 0
+
+
+# The two loops agree
+
+
+@pytest.mark.parametrize(
+    ("builder", "data", "compiler", "mode"),
+    [
+        ("regularized", DATA, "auto", "xla"),
+        ("conv", samples.classes(shape=(4, 4, 1)), "auto", "graph"),
+        # XLA draws other random numbers for Dropout than TensorFlow's own kernels do.
+        ("dropout_and_normalization", DATA, "graph", "graph"),
+        # Keras weighs the batches of a single output's loss alike, short or not: without a short one nothing differs.
+        ("two_in_two_out", samples.two_sided(rows=40 + 3 * 48), "auto", "xla"),
+    ],
+)
+def test_the_custom_loop_trains_as_fit_does(builder: str, data: Dataset, compiler: str, mode: str) -> None:
+    config = TrainingConfig(epochs=2, batch_size=48)
+    _, model = samples.defined(builder, data)
+    _, reference = samples.defined(builder, data)
+
+    ours = train_with_custom_loop(model, data, compiled_by(compiler, config))
+    theirs = train_with_fit(reference, data, compiled_by("eager", config))
+
+    assert (ours.history.loop, ours.history.notes) == (mode, [])
+    assert ours.history.curves.keys() == theirs.history.curves.keys()
+    for name, curve in theirs.history.curves.items():
+        np.testing.assert_allclose(ours.history.curves[name], curve, atol=1e-4, err_msg=name)
+    for mine, other in zip(model.weights, reference.weights, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-4, err_msg=mine.path)
+
+
+def compiled_by(compiler: str, config: TrainingConfig) -> TrainingConfig:
+    return TrainingConfig.model_validate(config.model_dump() | {"compiler": compiler})
+
+
+def test_the_penalty_of_a_regularizer_is_part_of_the_loss() -> None:
+    weak, _ = samples.trained("regularized", DATA, strength=0.0)
+    strong, _ = samples.trained("regularized", DATA, strength=10.0)
+    assert strong.history.curves["loss"][0] > weak.history.curves["loss"][0] + 1
+
+
+# The same seed, the same bits
+
+
+@pytest.fixture(scope="module")
+def two_processes() -> list[dict[str, str]]:
+    """What two processes made of the same seed: a digest for each loop."""
+    command = [sys.executable, "-m", "tests.training.process"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    running = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    return [dict(zip(LOOPS, process.communicate()[0].split(), strict=True)) for process in running]
+
+
+def test_two_processes_train_the_same_bits(two_processes: list[dict[str, str]]) -> None:
+    assert two_processes[0] == two_processes[1]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_same_seed_gives_the_same_bits_whatever_ran_before(loop: str, two_processes: list[dict[str, str]]) -> None:
+    keras.random.normal((3,))
+    assert digest_of(loop, seed=7) == two_processes[0][loop]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_another_seed_gives_other_bits(loop: str) -> None:
+    assert digest_of(loop, 3, "eager") != digest_of(loop, 4, "eager")
+
+
+# When to stop
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_early_stopping_brings_the_best_weights_back(loop: str) -> None:
+    # What is true for training is false for validation: every epoch makes it worse.
+    data = replace(DATA, y_val=(np.asarray(DATA.y_val) + 1) % 3)
+    _, model = samples.defined("dense", data)
+    config = TrainingConfig(epochs=9, batch_size=64, early_stopping=1, learning_rate=0.1, compiler="eager")
+
+    trained = LOOPS[loop](model, data, config)
+
+    assert len(trained.history.curves["val_loss"]) == 2
+    assert trained.metrics["val_loss"] == pytest.approx(trained.history.curves["val_loss"][0], abs=1e-5)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(loop: str) -> None:
+    _, model = samples.defined("with_nan_loss", DATA)
+    with pytest.raises(TrainingFailed, match="loss became nan in epoch 1 of 1; nothing was published"):
+        LOOPS[loop](model, DATA, EAGER)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_learning_rate_that_explodes_is_named(loop: str) -> None:
+    _, model = samples.defined("dense", DATA)
+    config = TrainingConfig(epochs=3, learning_rate=1e30, compiler="eager", batch_size=64)
+    with pytest.raises(TrainingFailed, match=r"Try a smaller --learning-rate \(it was 1e\+30\)"):
+        LOOPS[loop](model, DATA, config)
+
+
+# The user's own model
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_model_that_cannot_be_compiled_trains_eagerly_and_says_so(loop: str) -> None:
+    _, model = samples.defined("only_eager", DATA)
+    trained = LOOPS[loop](model, DATA, TrainingConfig(epochs=1, batch_size=64))
+    assert "runs under eager (AttributeError: 'SymbolicTensor' object has no attribute 'numpy')" in trained.history.notes[-1]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_model_compiled_by_its_author_keeps_its_optimizer_and_loss(loop: str) -> None:
+    _, model = samples.defined("compiled", DATA)
+    model.run_eagerly = True
+    optimizer, loss = model.optimizer, model.loss
+
+    LOOPS[loop](model, DATA, TrainingConfig(epochs=1, batch_size=64, optimizer="adam", loss="mse", learning_rate=1.0))
+
+    assert model.optimizer is optimizer and model.loss is loss
+    assert float(optimizer.learning_rate) == pytest.approx(0.05)
