@@ -7,6 +7,7 @@ This process imports no TensorFlow; it runs the `return` flows, and so never tra
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
 import tempfile
@@ -25,8 +26,8 @@ from tasks.settings import StoreConfig
 from tasks.storage import VersionRef, embedded
 from tasks.verification.loader import Loader
 
-# The proof's process imports on what the others leave of the processors; when it is needed, they are done.
-_LAST = 19
+# With fewer processors, the proof's own import waits until the servers, which others wait for, are up.
+_ENOUGH_PROCESSORS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Desk:
         self._trainer = Child("flows.trainer", env={"TMPDIR": self._scratch}, debug=debug) if trains else None
         self._proofs_left = proofs
         self._loader: Loader | None = None
-        self._next_loader(nice=_LAST if trains else 0)
+        if not trains or (os.cpu_count() or 1) >= _ENOUGH_PROCESSORS:
+            self._next_loader()
 
     def __enter__(self) -> Self:
         try:
@@ -72,12 +74,19 @@ class Desk:
             if self._own_store:
                 embedded.running()
             self._server.wait_until_up()
+            if self._loader is None:
+                self._next_loader()
         except BaseException:
-            self.__exit__(None, None, None)
+            self._stop()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._server.send_last_events()
+        self._stop()
+
+    def _stop(self) -> None:
         if self._trainer:
             self._trainer.end()
         if self._loader:
@@ -108,6 +117,7 @@ class Desk:
             show(job.scenario, {"returning": True})
             returned, error = self._attempt(str(result), job.parameters.get("store"))
             yield Outcome(job.scenario, result, returned, error, time.perf_counter() - started)
+        feeder.join()
 
     def bring_back(self, reference: str, to: Path | None, model: dict[str, Any] | None, store: StoreConfig) -> Any:
         """Run the downstream flow on one version.
@@ -125,7 +135,7 @@ class Desk:
                 return self._return_model(reference, to=str(to) if to else None, model=rebuild, store=store)
         finally:
             loader.end()
-            self._next_loader(nice=_LAST)
+            self._next_loader()
 
     def _attempt(self, reference: str, store: dict[str, Any] | None) -> tuple[Any, RoundtripError | None]:
         try:
@@ -154,8 +164,10 @@ class Desk:
                 published.put((job, error, started))
                 return
             published.put((job, version, started))
+        # It sends its last events to Prefect and goes, while the last proof is still running.
+        self._trainer.finish()
 
-    def _next_loader(self, nice: int) -> None:
+    def _next_loader(self) -> None:
         if self._proofs_left > 0:
             self._proofs_left -= 1
-            self._loader = Loader(nice=nice, debug=self._debug)
+            self._loader = Loader(debug=self._debug)

@@ -21,6 +21,7 @@ from tasks.settings import data_folder
 from tasks.shared_server import SharedServer, free_ports
 
 _READY_SECONDS = 300.0
+_DRAIN_SECONDS = 10.0
 _API_URL = "PREFECT_API_URL"
 
 
@@ -62,6 +63,13 @@ class PrefectServer:
                 tail = f" Its last words:\n{self._own.log_tail()}" if self._own else f" It comes from {_API_URL}."
                 raise UnreachableError(f"The Prefect server at {self.url} does not answer ({reason}).{tail}")
             time.sleep(0.05)
+
+    @staticmethod
+    def send_last_events() -> None:
+        """Wait until the events that this process queued are with the server; they are sent in the background."""
+        from prefect.events.worker import EventsWorker
+
+        EventsWorker.drain_all(timeout=_DRAIN_SECONDS)
 
     def close(self) -> None:
         """Let go of the server; it stops with its last user."""

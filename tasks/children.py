@@ -41,15 +41,10 @@ class ChildDied(RoundtripError):
 class Child:
     """One running child of a module that calls `serve`."""
 
-    def __init__(self, module: str, *, env: Mapping[str, str] | None = None, nice: int = 0, debug: bool = False) -> None:
+    def __init__(self, module: str, *, env: Mapping[str, str] | None = None, debug: bool = False) -> None:
         self._stderr: IO[bytes] | None = None if debug else tempfile.TemporaryFile()  # noqa: SIM115  # lives with us
 
-        def prepare() -> None:
-            die_with_parent()
-            if nice:
-                os.nice(nice)
-
-        self._process = subprocess.Popen(  # prctl and nice only, no locks taken
+        self._process = subprocess.Popen(  # prctl only, no locks taken
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -57,7 +52,7 @@ class Child:
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(env or {})},
             text=True,
             start_new_session=True,
-            preexec_fn=prepare,
+            preexec_fn=die_with_parent,
         )
 
     @property
@@ -97,6 +92,15 @@ class Child:
         self.send(request)
         (answer,) = self.events()
         return answer
+
+    def finish(self, seconds: float = 15.0) -> None:
+        """Let the child end by itself, with whatever it does at its exit; `end` it where that takes too long."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        self.end()
 
     def end(self) -> None:
         """End the child and whatever it started; done when it is gone."""

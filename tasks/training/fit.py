@@ -60,7 +60,10 @@ def train_with_fit(
         verbose=0,
     )
     curves = {name: [float(v) for v in values] for name, values in history.history.items()}
-    return Trained(model, History(curves, started, "fit", notes), final_metrics(model, dataset, config.batch_size))
+    # Only early stopping leaves other weights behind than those of the last epoch.
+    last = {name: values[-1] for name, values in curves.items() if name.startswith("val_")}
+    metrics = final_metrics(model, dataset, config.batch_size) if config.early_stopping else last
+    return Trained(model, History(curves, started, "fit", notes), metrics)
 
 
 def _fall_back_to_eager(model: Any, dataset: Dataset) -> list[str]:

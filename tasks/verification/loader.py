@@ -16,8 +16,8 @@ from tasks.verification.measure import Measurement
 class Loader:
     """One use, one process: whoever measures a second bundle starts a second loader."""
 
-    def __init__(self, *, nice: int = 0, debug: bool = False) -> None:
-        self._child = Child("tasks.verification.loader", nice=nice, debug=debug)
+    def __init__(self, *, debug: bool = False) -> None:
+        self._child = Child("tasks.verification.loader", debug=debug)
 
     def measure(self, folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
         """Have the process measure a bundle.

@@ -1,4 +1,4 @@
-"""Trains by both loops in a process of its own and prints a digest of each one's bits: `python -m tests.training.process`."""
+"""Trains by both loops in a process of its own and prints a digest of each: `python -m tests.training.process`."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,13 +131,22 @@ def test_the_penalty_of_a_regularizer_is_part_of_the_loss() -> None:
 # The same seed, the same bits
 
 
-@pytest.fixture(scope="module")
-def two_processes() -> list[dict[str, str]]:
-    """What two processes made of the same seed: a digest for each loop."""
+@pytest.fixture(scope="module", autouse=True)
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Two processes that train the same, at work while the other tests run."""
     command = [sys.executable, "-m", "tests.training.process"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    running = [subprocess.Popen(command, **pipes) for _ in range(2)]
-    return [dict(zip(LOOPS, process.communicate()[0].split(), strict=True)) for process in running]
+    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def two_processes(started: list[subprocess.Popen[str]]) -> list[dict[str, str]]:
+    """What two processes made of the same seed: a digest for each loop."""
+    return [dict(zip(LOOPS, process.communicate()[0].split(), strict=True)) for process in started]
 
 
 def test_two_processes_train_the_same_bits(two_processes: list[dict[str, str]]) -> None:

@@ -1,0 +1,54 @@
+"""Batches to and from `.npz` files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from tasks.errors import UnsafeError
+from tasks.serialization.arrays import flat, named_outputs, nested, read_npz
+
+LONE = npst.arrays(np.float32, npst.array_shapes(max_dims=3, max_side=3))
+ARRAYS = LONE | st.dictionaries(st.text(st.characters(codec="ascii"), min_size=1, max_size=8), LONE, min_size=1, max_size=4)
+
+
+@given(x=ARRAYS, y=ARRAYS, t=ARRAYS)
+def test_inputs_outputs_and_targets_share_a_file_and_come_apart_again(x: Any, y: Any, t: Any) -> None:
+    together = flat("x", x) | flat("y", y) | flat("t", t)
+    for letter, part in (("x", x), ("y", y), ("t", t)):
+        again = nested(letter, together)
+        assert again is part or again == part  # the same arrays, by identity
+
+
+def test_a_batch_survives_a_file(tmp_path: Path) -> None:
+    arrays = {"left eye": np.ones((2, 3), np.float32), "b/c": np.arange(2)}
+    np.savez(tmp_path / "probe.npz", allow_pickle=False, **flat("x", arrays))  # type: ignore[arg-type]
+    again: Any = nested("x", read_npz(tmp_path / "probe.npz"))
+    assert {n: (a.dtype, a.tolist()) for n, a in again.items()} == {n: (a.dtype, a.tolist()) for n, a in arrays.items()}
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    np.savez(tmp_path / "state.npz", x=np.array([print], dtype=object))
+    with pytest.raises(UnsafeError, match="state.npz is not a plain .npz file"):
+        read_npz(tmp_path / "state.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x04N."])
+def test_what_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state.npz").write_bytes(content)
+    with pytest.raises(UnsafeError, match="state.npz is not a plain .npz file"):
+        read_npz(tmp_path / "state.npz")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "names"),
+    [([np.ones(1), np.ones(1)], ["output_0", "output_1"]), ({"a": np.ones(1)}, ["a"])],
+)
+def test_several_outputs_have_names(outputs: Any, names: list[str]) -> None:
+    assert list(dict(named_outputs(outputs))) == names

@@ -1,0 +1,82 @@
+"""The two HDF5 formats as their users meet them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.definitions.build import SUBCLASSED
+from tasks.errors import InputError, MismatchError
+from tasks.serialization import Bundle, restore, write_bundle
+from tasks.verification import judge
+from tests import bundles, samples
+
+DATA = samples.classes()
+FORMATS = ["weights-h5", "full-h5"]
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """`tests.user_models:dense(hidden=8, activation="relu")`, stored as weights."""
+    trained, definition = samples.trained("dense", DATA)
+    return write_bundle(trained, definition, DATA, "weights-h5", tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_fit_goes_on_where_training_ended(format_name: str, tmp_path: Path) -> None:
+    trained, definition = samples.trained("compiled", DATA)
+    bundle = write_bundle(trained, definition, DATA, format_name, tmp_path)
+    model, _ = restore(tmp_path, format_name, definition, bundle.carried)
+
+    for m in (trained.model, model):
+        m.run_eagerly = True
+        m.fit(DATA.x, DATA.y, batch_size=65, epochs=1, shuffle=False, verbose=0)
+
+    assert int(model.optimizer.iterations) == 3 + 2
+    assert samples.bits(model) == samples.bits(trained.model)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_the_way_it_was_compiled_comes_back(format_name: str, tmp_path: Path) -> None:
+    trained, definition = samples.trained("compiled", DATA)
+    bundle = write_bundle(trained, definition, DATA, format_name, tmp_path)
+    model, _ = restore(tmp_path, format_name, definition, bundle.carried)
+    found = type(model.optimizer).__name__, float(model.optimizer.momentum), model.loss.get_config()["from_logits"]
+    assert found == ("SGD", 0.9, True)
+
+
+def test_a_subclassed_model_is_refused_as_full_h5_with_a_way_out(tmp_path: Path) -> None:
+    trained, definition = samples.trained(SUBCLASSED, DATA)
+    with pytest.raises(InputError, match="SubclassedClassifier can't be stored as full-h5.*weights-h5 or saved-model"):
+        write_bundle(trained, definition, DATA, "full-h5", tmp_path)
+
+
+def test_a_subclassed_model_is_rebuilt_from_its_definition(tmp_path: Path) -> None:
+    trained, definition = samples.trained(SUBCLASSED, DATA)
+    bundle = write_bundle(trained, definition, DATA, "weights-h5", tmp_path)
+    model, _ = restore(tmp_path, "weights-h5", definition, bundle.carried)
+    np.testing.assert_array_equal(model(DATA.x_val), trained.model(DATA.x_val))
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [({"hidden": 4}, "--model-arg hidden=8"), ({"activation": "tanh"}, "--model-arg activation=relu")],
+)
+def test_weights_do_not_go_into_another_architecture(dense: Bundle, change: dict[str, Any], advice: str) -> None:
+    stored = dense.definition
+    other = stored.model_copy(update={"arguments": stored.arguments | change})
+    with pytest.raises(MismatchError, match=advice):
+        restore(dense.folder, "weights-h5", stored, dense.carried, other)
+
+
+@pytest.mark.parametrize("builder", ["sequential_without_input", "only_eager", "with_nan_loss", "two_in_two_out"])
+def test_a_users_model_is_found_the_same_by_another_process(builder: str, tmp_path: Path) -> None:
+    data = samples.two_sided() if builder == "two_in_two_out" else DATA
+    _, model = samples.defined(builder, data)
+    trained, definition = samples.trained(builder if builder != "with_nan_loss" else "dense", data)
+    manifest = bundles.written(trained, definition, data, "weights-h5", tmp_path)
+    verdict = judge(manifest, bundles.another_process().measure(tmp_path, manifest, manifest.definition))
+    assert (verdict.passed, verdict.reasons) == (True, [])
