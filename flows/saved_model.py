@@ -6,8 +6,7 @@ The published version is then brought back by the flow `return`, in another proc
 from prefect import flow
 
 from tasks.data import DataConfig
-from tasks.definitions import ModelConfig
-from tasks.definitions.build import SUBCLASSED
+from tasks.definitions import SubclassedConfig
 from tasks.settings import StoreConfig
 from tasks.steps import check_store, define, load_data, publish, serialize, train_with_custom_loop
 from tasks.storage import VersionRef
@@ -17,7 +16,7 @@ from tasks.training import TrainingConfig
 @flow(name="saved-model", flow_run_name="saved-model {name}")
 def saved_model(
     data: DataConfig = DataConfig(),
-    model: ModelConfig = ModelConfig(builder=SUBCLASSED),
+    model: SubclassedConfig = SubclassedConfig(),
     training: TrainingConfig = TrainingConfig(),
     name: str = "saved-model",
     store: StoreConfig = StoreConfig(),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks.data import Dataset
 from tasks.definitions import Definition
-from tasks.serialization import Bundle, format_named, write_bundle
+from tasks.serialization import Bundle, Carried, format_named, write_bundle
 from tasks.storage import FileEntry, Manifest
 from tasks.storage.layout import new_version
 from tasks.storage.manifest import DataRecord, TrainingRecord
@@ -60,3 +60,20 @@ def another_process() -> Loader:
     loader = Loader()
     atexit.register(loader.end)
     return loader
+
+
+def bare_manifest(format_name: str) -> Manifest:
+    """Of a version without files, weights or history."""
+    return Manifest(
+        model="model",
+        version=new_version(),
+        created=datetime.now(UTC),
+        format=format_name,
+        format_version=1,
+        definition=Definition(reference="tasks.definitions.builtin:mlp"),
+        data=DataRecord(source="test", sha256="0" * 64),
+        training=TrainingRecord(scenario=format_name, loop="fit", config={}, metrics={}),
+        carried=Carried(),
+        files=(),
+        environment=current_environment(),
+    )

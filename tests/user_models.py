@@ -75,6 +75,15 @@ def only_eager() -> keras.Model:
     return OnlyEager()
 
 
+class Doubled(keras.layers.Layer):
+    def call(self, x: Any) -> Any:
+        return x * 2
+
+
+def with_own_layer() -> keras.Model:
+    return keras.Sequential([keras.Input((8,)), Doubled(), keras.layers.Dense(3)])
+
+
 class NanLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return tf.reduce_sum(y_pred, axis=-1) * np.nan
@@ -89,30 +98,6 @@ def with_nan_loss() -> keras.Model:
 def with_lambda() -> keras.Model:
     inputs = keras.Input((8,), name="x")
     return keras.Model(inputs, keras.layers.Lambda(lambda x: x * 2)(keras.layers.Dense(3)(inputs)))
-
-
-def reads_a_file() -> keras.Model:
-    return _Hostile(lambda x: tf.io.read_file("/etc/hostname"))
-
-
-def writes_a_file() -> keras.Model:
-    return _Hostile(lambda x: tf.io.write_file("/tmp/roundtrip-hostile", "x"))
-
-
-def runs_python() -> keras.Model:
-    return _Hostile(lambda x: tf.py_function(lambda: 1.0, [], tf.float32))
-
-
-class _Hostile(keras.Model):
-    def __init__(self, deed: Any) -> None:
-        super().__init__()
-        self.out = keras.layers.Dense(3)
-        self.deed = deed
-
-    def call(self, x: Any) -> Any:
-        done = self.deed(x)
-        with tf.control_dependencies([done]):
-            return tf.identity(self.out(x))
 
 
 def not_a_model() -> Any:

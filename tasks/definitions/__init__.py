@@ -4,7 +4,7 @@ Second room. `define(config, dataset)` fixes every argument of the builder, so t
 architecture in another process; `build(definition, sample)` builds it there and holds it against the fingerprint.
 """
 
-from tasks.definitions.build import ModelConfig, build, define
+from tasks.definitions.build import ModelConfig, SubclassedConfig, build, define
 from tasks.definitions.fingerprint import Definition, VariableSpec, check_fingerprint
 
-__all__ = ["Definition", "ModelConfig", "VariableSpec", "build", "check_fingerprint", "define"]
+__all__ = ["Definition", "ModelConfig", "SubclassedConfig", "VariableSpec", "build", "check_fingerprint", "define"]

@@ -17,6 +17,7 @@ from tasks.references import absolute, resolve
 
 MLP = "tasks.definitions.builtin:mlp"
 SUBCLASSED = "tasks.definitions.builtin:subclassed"
+_BUILDER = "Reference of a callable that returns a Keras model: `module:callable` or `file.py:callable`."
 
 
 class ModelConfig(BaseModel):
@@ -27,7 +28,7 @@ class ModelConfig(BaseModel):
     builder: str = Field(
         default=MLP,
         min_length=3,
-        description="Reference of a callable that returns a Keras model: `module:callable` or `file.py:callable`.",
+        description=_BUILDER,
         json_schema_extra={"position": 0},
     )
     arguments: dict[str, Any] = Field(
@@ -36,6 +37,12 @@ class ModelConfig(BaseModel):
         "has such parameters and they are not given.",
         json_schema_extra={"position": 1},
     )
+
+
+class SubclassedConfig(ModelConfig):
+    """Which model a run of the custom loop builds; where only arguments are given, they are the subclassed one's."""
+
+    builder: str = Field(default=SUBCLASSED, min_length=3, description=_BUILDER, json_schema_extra={"position": 0})
 
 
 def define(config: ModelConfig, dataset: Dataset) -> tuple[Definition, Any]:

@@ -34,17 +34,18 @@ class FullH5:
         the bundle carries it instead.
 
         Raises:
-            InputError: The model is a subclass, which this format can't hold.
+            InputError: The model is a subclass or has layers of the user's own. Keras would write them (3.15 no longer
+                refuses), but nobody could load them.
         """
         del sample
-        try:
-            with _quiet():
-                model.save(folder / FILE, include_optimizer=False)
-        except NotImplementedError as error:
+        own = {type(layer).__name__: None for layer in model._flatten_layers() if not _is_keras(layer)}
+        if own:
             raise InputError(
-                f"A {type(model).__name__} can't be stored as full-h5: HDF5 holds Sequential and functional models only. "
-                "Use the scenario weights-h5 or saved-model."
-            ) from error
+                f"A model with {', '.join(own)} can't be stored as full-h5: HDF5 holds Sequential and functional models "
+                "of Keras' own layers only. Use the scenario weights-h5 or saved-model."
+            )
+        with _quiet():
+            model.save(folder / FILE, include_optimizer=False)
 
     def load(self, folder: Path, rebuild: Callable[[], Any]) -> Any:
         """Load the file; no source of the model is needed. Compiled later, from what the bundle carries."""
@@ -61,6 +62,10 @@ class FullH5:
     def predict(self, model: Any, x: Arrays) -> Arrays:
         """`model.predict`."""
         return keras_predict(model, x)
+
+
+def _is_keras(layer: Any) -> bool:
+    return type(layer).__module__.split(".")[0] == "keras"
 
 
 @contextlib.contextmanager
