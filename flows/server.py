@@ -47,13 +47,13 @@ class PrefectServer:
         """Return when the server answers; the first start of all makes its database and takes a while.
 
         Raises:
-            UnreachableError: It does not answer.
+            UnreachableError: It does not answer, or refuses us.
         """
         deadline = time.monotonic() + (_READY_SECONDS if self._own else 10.0)
         while True:
             try:
                 with urllib.request.urlopen(f"{self.url.rstrip('/')}/health", timeout=5):
-                    return
+                    break
             except urllib.error.HTTPError as error:
                 reason: object = error
             except (OSError, ValueError) as error:
@@ -63,6 +63,22 @@ class PrefectServer:
                 tail = f" Its last words:\n{self._own.log_tail()}" if self._own else f" It comes from {_API_URL}."
                 raise UnreachableError(f"The Prefect server at {self.url} does not answer ({reason}).{tail}")
             time.sleep(0.05)
+        if self._own is None:
+            self._check_access()
+
+    def _check_access(self) -> None:
+        """Ask something that, unlike the health, needs the password."""
+        from prefect.client.orchestration import get_client
+        from prefect.exceptions import PrefectHTTPStatusError
+
+        try:
+            with get_client(sync_client=True):
+                pass
+        except PrefectHTTPStatusError as error:
+            raise UnreachableError(
+                f"The Prefect server at {self.url} refuses us: {error.response.status_code} "
+                f"{error.response.reason_phrase}. Check PREFECT_API_AUTH_STRING or PREFECT_API_KEY."
+            ) from error
 
     @staticmethod
     def send_last_events() -> None:

@@ -119,7 +119,10 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
             f"{o.seconds:.1f} s",
         )
         kept.add_row(o.scenario, *(_yes(v.survived.get(p)) for p in PROMISES))
-    lines = [Text(f'load_model("{o.version}")', style="" if o.error is None else "strike") for o in outcomes]
+    lines = [
+        Text(f'load_model("{o.version}")') if o.error is None else Text(f"{o.version} was refused", style="bold red")
+        for o in outcomes
+    ]
     return Group(numbers, kept, Text("from tasks import load_model", style="dim"), *lines)
 
 
@@ -145,12 +148,15 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
 
 def models(summaries: Iterable[ModelSummary]) -> Table:
     """The table of `list`."""
-    table = Table()
-    for name in ("model", "versions", "latest", "other aliases"):
-        table.add_column(name, overflow="fold", justify="right" if name == "versions" else "left")
+    table = _table("")
+    table.title = None
+    table.add_column("model", overflow="fold")
+    table.add_column("versions", justify="right")
+    table.add_column("latest", no_wrap=True)
+    table.add_column("other aliases", overflow="fold")
     for s in summaries:
-        others = ", ".join(f"{a}={v}" for a, v in s.aliases.items() if a != "latest")
-        table.add_row(s.model, str(s.versions), s.latest or "-", others)
+        others = ", ".join(alias for alias in s.aliases if alias != "latest")
+        table.add_row(s.model, str(s.versions), s.latest or "none verified yet", others)
     return table
 
 

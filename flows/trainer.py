@@ -6,10 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks.children import serve
+from tasks.errors import InputError
 
 
 def _main() -> None:
     import tensorflow as tf  # the long part of the start, beside the servers' own
+
+    from prefect.exceptions import ParameterTypeError
 
     from flows.scenarios import SCENARIOS, scenario_flow
     from tasks.steps import reporting_to
@@ -19,7 +22,10 @@ def _main() -> None:
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         with reporting_to(lambda epoch: emit({"epoch": asdict(epoch)})):
-            version = flows[request["scenario"]](**request["parameters"])
+            try:
+                version = flows[request["scenario"]](**request["parameters"])
+            except ParameterTypeError as error:
+                raise InputError(str(error)) from None
         emit({"published": version.model_dump(mode="json")})
 
     serve(handle)

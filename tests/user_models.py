@@ -55,7 +55,9 @@ def two_in_two_out() -> keras.Model:
     outputs = {"kind": keras.layers.Dense(3, name="kind")(both), "size": keras.layers.Dense(1, name="size")(both)}
     model = keras.Model({"left": left, "right": right}, outputs)
     kinds = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss={"kind": kinds, "size": keras.losses.MeanSquaredError()}, loss_weights={"kind": 1.0, "size": 0.1})
+    model.compile(
+        "adam", loss={"kind": kinds, "size": keras.losses.MeanSquaredError()}, loss_weights={"kind": 1.0, "size": 0.1}
+    )
     return model
 
 

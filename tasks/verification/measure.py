@@ -142,6 +142,10 @@ def _compare_outputs(stored: Arrays, found: Arrays, result: Measurement) -> None
         result.error = f"the outputs have other names or shapes: stored {shapes[0]}, returned {shapes[1]}"
         return
     result.outputs_identical = all(before[n].tobytes() == after[n].tobytes() for n in before)
+    other = [n for n in before if before[n].dtype.kind not in "biuf" and before[n].tobytes() != after[n].tobytes()]
+    if other:  # strings, say: there is no near enough
+        result.error = f"the outputs {', '.join(other)} are no numbers and have other values"
+        return
     pairs = [(before[n].astype(np.float64), after[n].astype(np.float64)) for n in before if before[n].dtype.kind in "biuf"]
     result.max_abs_diff = max((float(np.max(np.abs(a - b), initial=0.0)) for a, b in pairs), default=0.0)
     result.max_abs_output = max((float(np.max(np.abs(a), initial=0.0)) for a, _ in pairs), default=0.0)

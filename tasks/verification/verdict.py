@@ -69,7 +69,7 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
         reasons.append(f"it does not load: {measured.error}")
     weights_equal = None if measured.weights is None else not measured.weights
     reasons += [f"weights: {line}" for line in measured.weights or []]
-    outputs_equal = measured.outputs_identical if exact else _within(measured, tolerance)
+    outputs_equal = _outputs_equal(measured, exact, tolerance)
     if outputs_equal is False and measured.loads:
         detail = measured.error or f"they differ by up to {measured.max_abs_diff:.3g}"
         reasons.append(f"outputs: {detail} (allowed: {tolerance:.3g})")
@@ -132,5 +132,8 @@ def read_verdicts(store: Store, model: str, version: str) -> list[Verdict]:
     return [Verdict.model_validate_json(store.get(key)) for key in store.keys(layout.verdicts(model, version))]
 
 
-def _within(measured: Measurement, tolerance: float) -> bool | None:
-    return None if measured.max_abs_diff is None else measured.max_abs_diff <= tolerance
+def _outputs_equal(measured: Measurement, exact: bool, tolerance: float) -> bool | None:
+    # No difference was measured where the outputs can't be compared as numbers (other shapes, strings).
+    if exact or measured.outputs_identical or measured.max_abs_diff is None:
+        return measured.outputs_identical
+    return measured.max_abs_diff <= tolerance

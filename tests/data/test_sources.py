@@ -93,7 +93,7 @@ def test_an_npz_without_targets_tells_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="There is no file .*d.npz"):
+    with pytest.raises(InputError, match=r"There is no file .*d.npz"):
         load(str(tmp_path / "d.npz"))
 
 
@@ -118,7 +118,7 @@ def _cut_short(path: Path) -> bytes:
 def test_a_broken_npz_is_refused_by_name(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "d.npz"
     path.write_bytes(content(path))
-    with pytest.raises(InputError, match="d.npz is not a readable .npz file"):
+    with pytest.raises(InputError, match=r"d.npz is not a readable .npz file"):
         load(str(path))
 
 

@@ -35,14 +35,14 @@ def test_a_batch_survives_a_file(tmp_path: Path) -> None:
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "state.npz", x=np.array([print], dtype=object))
-    with pytest.raises(UnsafeError, match="state.npz is not a plain .npz file"):
+    with pytest.raises(UnsafeError, match=r"state.npz is not a plain .npz file"):
         read_npz(tmp_path / "state.npz")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x04N."])
 def test_what_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state.npz").write_bytes(content)
-    with pytest.raises(UnsafeError, match="state.npz is not a plain .npz file"):
+    with pytest.raises(UnsafeError, match=r"state.npz is not a plain .npz file"):
         read_npz(tmp_path / "state.npz")
 
 

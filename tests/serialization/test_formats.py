@@ -101,5 +101,5 @@ def test_every_promise_is_kept_in_a_fresh_process(verdict: Verdict, stored: Stor
 
 
 def test_an_unknown_format_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InputError, match="There is no format 'onnx'. There are: saved-model, weights-h5, full-h5"):
+    with pytest.raises(InputError, match=r"There is no format 'onnx'. There are: saved-model, weights-h5, full-h5"):
         format_named("onnx")

@@ -15,7 +15,6 @@ from tasks.verification import judge
 from tests import bundles, samples
 
 DATA = samples.classes()
-FORMATS = ["weights-h5", "full-h5"]
 
 
 @pytest.fixture(scope="module")
@@ -25,32 +24,34 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_bundle(trained, definition, DATA, "weights-h5", tmp_path_factory.mktemp("bundle"))
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
-def test_fit_goes_on_where_training_ended(format_name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=["weights-h5", "full-h5"])
+def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """A trained model, compiled by its author, and what came back of it."""
+    folder = tmp_path_factory.mktemp("bundle")
     trained, definition = samples.trained("compiled", DATA)
-    bundle = write_bundle(trained, definition, DATA, format_name, tmp_path)
-    model, _ = restore(tmp_path, format_name, definition, bundle.carried)
-
-    for m in (trained.model, model):
-        m.run_eagerly = True
-        m.fit(DATA.x, DATA.y, batch_size=65, epochs=1, shuffle=False, verbose=0)
-
-    assert int(model.optimizer.iterations) == 3 + 2
-    assert samples.bits(model) == samples.bits(trained.model)
+    bundle = write_bundle(trained, definition, DATA, request.param, folder)
+    return trained.model, restore(folder, request.param, definition, bundle.carried)[0]
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
-def test_the_way_it_was_compiled_comes_back(format_name: str, tmp_path: Path) -> None:
-    trained, definition = samples.trained("compiled", DATA)
-    bundle = write_bundle(trained, definition, DATA, format_name, tmp_path)
-    model, _ = restore(tmp_path, format_name, definition, bundle.carried)
+def test_the_way_it_was_compiled_comes_back(compiled: tuple[Any, Any]) -> None:
+    model = compiled[1]
     found = type(model.optimizer).__name__, float(model.optimizer.momentum), model.loss.get_config()["from_logits"]
     assert found == ("SGD", 0.9, True)
 
 
+def test_fit_goes_on_where_training_ended(compiled: tuple[Any, Any]) -> None:
+    for model in compiled:
+        model.run_eagerly = True
+        model.fit(DATA.x, DATA.y, batch_size=65, epochs=1, shuffle=False, verbose=0)
+
+    trained, returned = compiled
+    assert int(returned.optimizer.iterations) == 3 + 2
+    assert samples.bits(returned) == samples.bits(trained)
+
+
 def test_a_subclassed_model_is_refused_as_full_h5_with_a_way_out(tmp_path: Path) -> None:
     trained, definition = samples.trained(SUBCLASSED, DATA)
-    with pytest.raises(InputError, match="with SubclassedClassifier can't be stored as full-h5.*weights-h5 or saved"):
+    with pytest.raises(InputError, match=r"with SubclassedClassifier can't be stored as full-h5.*weights-h5 or saved"):
         write_bundle(trained, definition, DATA, "full-h5", tmp_path)
 
 

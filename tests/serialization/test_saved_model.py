@@ -81,5 +81,5 @@ def test_a_model_with_named_inputs_and_outputs_is_found_the_same_by_another_proc
 
 def test_a_model_that_cannot_be_traced_is_refused_with_a_way_out(tmp_path: Path) -> None:
     trained, definition = samples.trained("only_eager", DATA)
-    with pytest.raises(InputError, match="OnlyEager can't be stored as saved-model: .*Use the scenario weights-h5"):
+    with pytest.raises(InputError, match=r"OnlyEager can't be stored as saved-model: .*Use the scenario weights-h5"):
         write_bundle(trained, definition, DATA, "saved-model", tmp_path)

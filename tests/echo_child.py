@@ -1,0 +1,42 @@
+"""A child for `tests/test_children.py`: does as it is asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tasks.children import serve
+from tasks.errors import NotFoundError
+
+
+def handle(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
+    match request["do"]:
+        case "echo":
+            emit({"said": request["say"]})
+        case "count":
+            for i in range(request["to"]):
+                emit({"number": i})
+        case "print":
+            print("this is no JSON", flush=True)
+            subprocess.run(["echo", "nor this"], check=True)
+            emit({"said": "printed"})
+        case "not-found":
+            raise NotFoundError("no such model")
+        case "bug":
+            raise KeyError("oops")
+        case "exit":
+            sys.stderr.write("first words\nlast words\n")
+            sys.stderr.flush()
+            os._exit(3)
+        case "start":
+            emit({"pid": subprocess.Popen(["sleep", "60"]).pid})
+        case "sleep":
+            time.sleep(60)
+
+
+if __name__ == "__main__":
+    serve(handle)

@@ -1,0 +1,72 @@
+"""The command line itself: parsing, help, errors; nothing here starts a server or a process that trains."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli import _model_parameter, cli
+from flows.scenarios import SCENARIOS, scenario_flow
+from tasks.errors import InputError
+
+
+def test_help_needs_neither_tensorflow_nor_prefect() -> None:
+    code = "import sys, flows.cli; print(sorted({'tensorflow', 'keras', 'prefect', 'boto3', 'numpy'} & sys.modules.keys()))"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert found.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["return"], ["list"], ["show"]])
+def test_each_command_explains_itself(command: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*command, "--help"])
+
+    assert result.exit_code == 0
+    assert "--json" in result.output
+
+
+def test_help_names_every_scenario() -> None:
+    text = CliRunner().invoke(cli, ["run", "--help"]).output
+
+    assert all(name in text for name in SCENARIOS)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_is_the_flow_of_its_name(name: str) -> None:
+    assert scenario_flow(name).name == name
+
+
+def test_model_arguments_are_json_where_they_can_be() -> None:
+    pairs = ["hidden=64", "rate=0.5", "flag=true", "sizes=[1, 2]", "activation=relu", "path=a=b"]
+
+    arguments = _model_parameter(None, pairs)["arguments"]
+
+    assert arguments == {
+        "hidden": 64,
+        "rate": 0.5,
+        "flag": True,
+        "sizes": [1, 2],
+        "activation": "relu",
+        "path": "a=b",
+    }
+
+
+@pytest.mark.parametrize("pair", ["hidden", "=3", "two words=3"])
+def test_a_model_argument_that_is_no_pair_is_refused(pair: str) -> None:
+    with pytest.raises(InputError, match="KEY=VALUE"):
+        _model_parameter(None, [pair])
+
+
+def test_wrong_usage_as_json_is_one_document_with_exit_code_2() -> None:
+    command = [sys.executable, "-m", "flows", "run", "no-such-scenario", "--json"]
+
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    error = json.loads(result.stdout)["error"]
+    assert (result.returncode, error["exit_code"], error["kind"]) == (2, 2, "input")
+    assert "no-such-scenario" in error["message"]

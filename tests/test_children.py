@@ -1,0 +1,118 @@
+"""A process of ours that speaks JSON."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.children import Child, ChildDied
+from tasks.errors import NotFoundError, RoundtripError
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    child = Child("tests.echo_child")
+    yield child
+    child.end()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def soon(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_an_answer_comes_back_as_it_was_given(child: Child) -> None:
+    text = 'ünï\n"code" '
+    assert child.ask({"do": "echo", "say": text}) == {"said": text}
+
+
+def test_one_child_answers_many_requests(child: Child) -> None:
+    assert [child.ask({"do": "echo", "say": i})["said"] for i in range(3)] == [0, 1, 2]
+
+
+def test_events_come_in_order_and_end(child: Child) -> None:
+    child.send({"do": "count", "to": 4})
+    assert [event["number"] for event in child.events()] == [0, 1, 2, 3]
+
+
+def test_what_the_childs_code_prints_does_not_disturb_its_answer(child: Child) -> None:
+    assert child.ask({"do": "print"}) == {"said": "printed"}
+
+
+def test_an_error_of_ours_comes_back_as_what_it_is(child: Child) -> None:
+    with pytest.raises(NotFoundError, match=r"^no such model$"):
+        child.ask({"do": "not-found"})
+
+
+def test_any_other_error_is_told_with_its_type_and_the_childs_traceback(child: Child) -> None:
+    with pytest.raises(RoundtripError, match=r"^KeyError: 'oops'$") as raised:
+        child.ask({"do": "bug"})
+    assert 'raise KeyError("oops")' in str(raised.value.__cause__)
+
+
+def test_a_child_goes_on_after_an_error(child: Child) -> None:
+    with pytest.raises(RoundtripError):
+        child.ask({"do": "bug"})
+    assert child.ask({"do": "echo", "say": "still here"}) == {"said": "still here"}
+
+
+def test_a_child_that_ends_by_itself_is_reported_with_its_last_words(child: Child) -> None:
+    with pytest.raises(ChildDied, match=r"^The process ended with exit code 3. Its last words: last words$"):
+        child.ask({"do": "exit"})
+
+
+def test_a_child_that_is_killed_at_work_is_reported_with_the_signal(child: Child) -> None:
+    assert child.ask({"do": "echo", "say": "up"})
+    child.send({"do": "sleep"})
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(ChildDied, match=r"was killed by SIGKILL .*memory ran out"):
+        list(child.events())
+
+
+def test_a_request_to_a_dead_child_is_reported_as_its_death(child: Child) -> None:
+    os.kill(child.pid, signal.SIGTERM)
+    assert soon(lambda: not alive(child.pid))
+    with pytest.raises(ChildDied, match="was killed by SIGTERM"):
+        child.ask({"do": "echo", "say": "anyone?"})
+
+
+def test_ending_a_child_ends_what_it_started(child: Child) -> None:
+    grandchild = child.ask({"do": "start"})["pid"]
+    child.end()
+    assert soon(lambda: not alive(grandchild)) and not alive(child.pid)
+
+
+def test_ending_a_child_twice_is_no_error(child: Child) -> None:
+    child.end()
+    child.end()
+
+
+def test_a_child_dies_with_its_parent_however_that_dies() -> None:
+    code = "from tasks.children import Child; import time; print(Child('tests.echo_child').pid, flush=True); time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert alive(pid)
+
+    parent.kill()
+    parent.communicate()
+
+    assert soon(lambda: not alive(pid))

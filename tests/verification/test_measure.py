@@ -1,0 +1,74 @@
+"""Measuring in the process that keeps the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.storage import Manifest
+from tasks.verification import Measurement, measure
+from tasks.verification.environment import current_environment
+from tasks.verification.measure import _accuracy, _compare_outputs
+from tests import bundles, samples
+
+DATA = samples.classes()
+
+
+def compared(stored: Any, found: Any) -> Measurement:
+    result = Measurement(environment=current_environment())
+    _compare_outputs(stored, found, result)
+    return result
+
+
+def test_measuring_leaves_the_returned_model_as_it_was_stored(tmp_path: Path) -> None:
+    trained, definition = samples.trained("dropout_and_normalization", DATA)
+    manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
+    measured, model = measure(tmp_path, manifest, definition)
+    assert measured.resumed == []  # it did take a step
+    assert samples.bits(model) == samples.bits(trained.model)
+
+
+def test_equal_outputs_are_identical() -> None:
+    result = compared(np.float32([1, 2]), np.float32([1, 2]))
+    assert (result.outputs_identical, result.max_abs_diff, result.max_abs_output) == (True, 0.0, 2.0)
+
+
+def test_the_largest_difference_of_all_outputs_counts() -> None:
+    result = compared({"a": np.zeros(2), "b": np.zeros(2)}, {"a": np.float64([0, 0.5]), "b": np.float64([-2, 0])})
+    assert (result.outputs_identical, result.max_abs_diff) == (False, 2.0)
+
+
+def test_unsigned_outputs_do_not_wrap_around() -> None:
+    assert compared(np.uint8([0]), np.uint8([255])).max_abs_diff == 255
+
+
+def test_minus_zero_is_another_output() -> None:
+    assert compared(np.float32([0.0]), np.float32([-0.0])).outputs_identical is False
+
+
+def test_the_same_nan_is_the_same_output() -> None:
+    assert compared(np.float32([np.nan]), np.float32([np.nan])).outputs_identical is True
+
+
+@pytest.mark.parametrize("found", [np.zeros((2, 1)), {"a": np.zeros(2)}])
+def test_outputs_of_another_shape_or_name_are_no_outputs(found: Any) -> None:
+    result = compared(np.zeros(2), found)
+    assert result.outputs_identical is False and "other names or shapes" in str(result.error)
+
+
+def test_other_strings_have_no_distance() -> None:
+    result = compared(np.array(["a"]), np.array(["b"]))
+    assert (result.outputs_identical, result.max_abs_diff) == (False, None)
+
+
+def test_the_score_is_the_share_of_right_classes() -> None:
+    scores = np.eye(3)[[0, 1, 2, 2]]
+    assert _accuracy(scores, np.array([0, 1, 2, 0])) == 0.75
+
+
+@pytest.mark.parametrize("targets", [np.linspace(0, 1, 4), np.eye(3), {"a": np.zeros(4, int)}])
+def test_there_is_no_score_where_the_targets_are_no_classes(targets: Any) -> None:
+    assert _accuracy(np.zeros((4, 3)), targets) is None
