@@ -72,8 +72,8 @@ class PrefectServer:
         from prefect.exceptions import PrefectHTTPStatusError
 
         try:
-            with get_client(sync_client=True):
-                pass
+            with get_client(sync_client=True) as client:
+                client.raise_for_api_version_mismatch_once()
         except PrefectHTTPStatusError as error:
             raise UnreachableError(
                 f"The Prefect server at {self.url} refuses us: {error.response.status_code} "

@@ -11,7 +11,6 @@ from tasks.errors import InputError
 
 def _main() -> None:
     import tensorflow as tf  # the long part of the start, beside the servers' own
-
     from prefect.exceptions import ParameterTypeError
 
     from flows.scenarios import SCENARIOS, scenario_flow

@@ -18,7 +18,7 @@ from tasks.training.run import be_deterministic
 assert keras
 gc.freeze()
 
-EAGER = TrainingConfig(epochs=1, batch_size=64, compiler="eager")
+EAGER = TrainingConfig(epochs=1, batch_size=130, compiler="eager")
 
 
 def dataset(x: Any, y: Any, held: int = 40) -> Dataset:

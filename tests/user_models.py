@@ -62,7 +62,7 @@ def two_in_two_out() -> keras.Model:
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class OnlyEager(keras.Model):
+class OnlyEager(keras.Model):  # type: ignore[misc]  # keras ships no types
     """Can't be traced: it looks at the values."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -77,16 +77,28 @@ def only_eager() -> keras.Model:
     return OnlyEager()
 
 
-class Doubled(keras.layers.Layer):
+class Doubled(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
     def call(self, x: Any) -> Any:
         return x * 2
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Noisy(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
+    """Draws from TensorFlow's global generator."""
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return x + tf.random.normal(tf.shape(x)) if training else x
+
+
+def noisy() -> keras.Model:
+    return keras.Sequential([keras.Input((8,)), Noisy(), keras.layers.Dense(3)])
 
 
 def with_own_layer() -> keras.Model:
     return keras.Sequential([keras.Input((8,)), Doubled(), keras.layers.Dense(3)])
 
 
-class NanLoss(keras.losses.Loss):
+class NanLoss(keras.losses.Loss):  # type: ignore[misc]  # keras ships no types
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return tf.reduce_sum(y_pred, axis=-1) * np.nan
 

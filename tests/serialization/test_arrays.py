@@ -27,8 +27,8 @@ def test_inputs_outputs_and_targets_share_a_file_and_come_apart_again(x: Any, y:
 
 
 def test_a_batch_survives_a_file(tmp_path: Path) -> None:
-    arrays = {"left eye": np.ones((2, 3), np.float32), "b/c": np.arange(2)}
-    np.savez(tmp_path / "probe.npz", allow_pickle=False, **flat("x", arrays))  # type: ignore[arg-type]
+    arrays: Any = {"left eye": np.ones((2, 3), np.float32), "b/c": np.arange(2)}
+    np.savez(tmp_path / "probe.npz", allow_pickle=False, **flat("x", arrays))
     again: Any = nested("x", read_npz(tmp_path / "probe.npz"))
     assert {n: (a.dtype, a.tolist()) for n, a in again.items()} == {n: (a.dtype, a.tolist()) for n, a in arrays.items()}
 

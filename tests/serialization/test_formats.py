@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tasks.definitions import Definition
 from tasks.errors import InputError
 from tasks.serialization import FORMATS, compare, format_named, restore, tensor_digests
 from tasks.serialization.bundle import read_probe
@@ -30,11 +31,10 @@ def loaders() -> Iterator[dict[str, Loader]]:
 
 
 class Stored:
-    """A trained model with Dropout and BatchNormalization, and its bundle."""
+    """A trained model with Dropout and BatchNormalization, its bundle, and what came back of it."""
 
-    def __init__(self, format_name: str, folder: Path) -> None:
-        self.trained: Trained
-        self.trained, definition = samples.trained("dropout_and_normalization", DATA)
+    def __init__(self, trained: Trained, definition: Definition, format_name: str, folder: Path) -> None:
+        self.trained = trained
         self.before = samples.bits(self.trained.model)
         self.folder = folder
         self.manifest: Manifest = bundles.written(self.trained, definition, DATA, format_name, folder)
@@ -42,9 +42,16 @@ class Stored:
         self.restored, self.lost = restore(folder, format_name, definition, self.manifest.carried)
 
 
+@pytest.fixture(scope="module")
+def trained() -> tuple[Trained, Definition]:
+    return samples.trained("dropout_and_normalization", DATA)
+
+
 @pytest.fixture(scope="module", params=FORMATS)
-def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    return Stored(request.param, tmp_path_factory.mktemp("bundle"))
+def stored(
+    request: pytest.FixtureRequest, trained: tuple[Trained, Definition], tmp_path_factory: pytest.TempPathFactory
+) -> Stored:
+    return Stored(*trained, request.param, tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture(scope="module")

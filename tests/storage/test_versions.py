@@ -281,10 +281,12 @@ def test_a_refused_version_leaves_nothing_on_the_disk(
 
 def test_the_folder_appears_only_when_it_is_whole(store: Store, manifest: Manifest, tmp_path: Path) -> None:
     to = tmp_path / "out" / "digits"
-    there: list[bool] = []
-    fetch(store, manifest, to, lambda _: there.append(to.exists()))
-    assert there and not any(there)
+    seen: list[tuple[bool, list[int]]] = []
+    fetch(store, manifest, to, lambda _: seen.append((to.exists(), [p.stat().st_ino for p in to.parent.iterdir()])))
+    assert seen and not any(there for there, _ in seen)
     assert [p.name for p in to.parent.iterdir()] == ["digits"]
+    # The same folder under its last name: one rename, not a copy that appears file by file.
+    assert seen[0][1] == [to.stat().st_ino]
 
 
 def test_an_interrupted_fetch_leaves_nothing(store: Store, manifest: Manifest, tmp_path: Path) -> None:

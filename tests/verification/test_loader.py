@@ -61,7 +61,7 @@ def test_one_flipped_bit_of_a_weight_is_found(dense: tuple[Any, Path, Manifest],
 
 
 def test_one_flipped_bit_of_an_optimizer_slot_is_found(dense: tuple[Any, Path, Manifest], tmp_path: Path) -> None:
-    model, folder, manifest = dense
+    _, folder, manifest = dense
     copy = Path(shutil.copytree(folder, tmp_path / "bundle"))
     state = dict(np.load(copy / "state.npz"))
     slot = next(name for name, array in state.items() if array.shape == (8, 8))

@@ -32,25 +32,26 @@ def test_measuring_leaves_the_returned_model_as_it_was_stored(tmp_path: Path) ->
 
 
 def test_equal_outputs_are_identical() -> None:
-    result = compared(np.float32([1, 2]), np.float32([1, 2]))
+    result = compared(np.array([1, 2], np.float32), np.array([1, 2], np.float32))
     assert (result.outputs_identical, result.max_abs_diff, result.max_abs_output) == (True, 0.0, 2.0)
 
 
 def test_the_largest_difference_of_all_outputs_counts() -> None:
-    result = compared({"a": np.zeros(2), "b": np.zeros(2)}, {"a": np.float64([0, 0.5]), "b": np.float64([-2, 0])})
+    zeros = {"a": np.zeros(2), "b": np.zeros(2)}
+    result = compared(zeros, {"a": np.array([0, 0.5]), "b": np.array([-2.0, 0])})
     assert (result.outputs_identical, result.max_abs_diff) == (False, 2.0)
 
 
 def test_unsigned_outputs_do_not_wrap_around() -> None:
-    assert compared(np.uint8([0]), np.uint8([255])).max_abs_diff == 255
+    assert compared(np.array([0], np.uint8), np.array([255], np.uint8)).max_abs_diff == 255
 
 
 def test_minus_zero_is_another_output() -> None:
-    assert compared(np.float32([0.0]), np.float32([-0.0])).outputs_identical is False
+    assert compared(np.array([0.0], np.float32), np.array([-0.0], np.float32)).outputs_identical is False
 
 
 def test_the_same_nan_is_the_same_output() -> None:
-    assert compared(np.float32([np.nan]), np.float32([np.nan])).outputs_identical is True
+    assert compared(np.array([np.nan], np.float32), np.array([np.nan], np.float32)).outputs_identical is True
 
 
 @pytest.mark.parametrize("found", [np.zeros((2, 1)), {"a": np.zeros(2)}])
