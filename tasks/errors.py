@@ -64,6 +64,12 @@ class UnreachableError(RoundtripError):
     exit_code = 4
 
 
+class DeniedError(UnreachableError):
+    """The store answers, but not to these credentials, or without a guarantee that we need: trying again changes nothing."""
+
+    kind = "denied"
+
+
 class NotFoundError(RoundtripError):
     """No such model, version, alias or bucket."""
 

@@ -35,7 +35,7 @@ from pydantic import BaseModel, Field
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import InputError, UnreachableError, UnsafeError, VerificationFailed
+from tasks.errors import DeniedError, InputError, UnreachableError, UnsafeError, VerificationFailed
 from tasks.serialization import Bundle, format_named
 from tasks.settings import STORE_VARIABLE, StoreConfig
 from tasks.storage import Manifest, VersionRef, layout
@@ -98,8 +98,8 @@ def measuring_with(loader: Loader) -> Iterator[None]:
 def _is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
     """Retry what a second attempt can mend."""
     del task, run
-    error = state.data
-    return isinstance(getattr(error, "exception", error), UnreachableError)
+    error = getattr(state.data, "exception", state.data)
+    return isinstance(error, UnreachableError) and not isinstance(error, DeniedError)
 
 
 def _open(config: StoreConfig) -> storage.Store:

@@ -105,8 +105,16 @@ def test_ending_a_child_twice_is_no_error(child: Child) -> None:
     child.end()
 
 
-def test_a_child_dies_with_its_parent_however_that_dies() -> None:
-    code = "from tasks.children import Child; import time; print(Child('tests.echo_child').pid, flush=True); time.sleep(60)"
+def test_a_child_at_work_dies_with_its_parent_however_that_dies() -> None:
+    code = """
+import time
+from tasks.children import Child
+child = Child("tests.echo_child")
+child.ask({"do": "echo", "say": "up"})
+child.send({"do": "sleep"})  # one that waits for requests would end by itself, for its stdin closes
+print(child.pid, flush=True)
+time.sleep(60)
+"""
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())

@@ -102,10 +102,11 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     """
     model, format_ = trained.model, format_named(format_name)
     x, targets = _probe_inputs(dataset)
+    # First, for it finds out whether the format can hold the model at all.
+    y = format_.predict(model, x)
     weights = tensor_digests(format_.variables(model))
     optimizer = keras_model.optimizer_state(model)
     seeds = keras_model.seed_states(model)
-    y = format_.predict(model, x)
     (folder / MODEL).mkdir(parents=True)
     format_.save(model, folder / MODEL, x)
     _write_npz(folder / PROBE, flat("x", x) | flat("y", y) | flat("t", targets))

@@ -155,7 +155,8 @@ def _tracked_variables(root: Any) -> dict[str, Any]:
     while level:
         following: list[tuple[str, Any]] = []
         for place, node in level:
-            for name, child in sorted(view.children(node).items()):
+            # The children as a SavedModel has them; a checkpoint's would leave out a Sequential's own `_layers`.
+            for name, child in sorted(view.children(node, save_type="savedmodel").items()):
                 # Optimizers and compile-time metrics hang off the model too; they are not its weights.
                 if id(child) in seen or (place == "" and name in {"signatures", "optimizer", "_metrics", "_loss_tracker"}):
                     continue

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import ConflictError, InputError, NotFoundError, UnreachableError
+from tasks.errors import ConflictError, DeniedError, InputError, NotFoundError, UnreachableError
 from tasks.settings import StoreConfig
 from tasks.storage import embedded
 
@@ -136,7 +136,7 @@ class _Translate:
         if isinstance(error, boto.ClientError):
             raise self._client_error(error) from error
         if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
-            raise UnreachableError(
+            raise DeniedError(
                 f"No AWS credentials for {self._store.url}: {error}. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY."
             ) from error
@@ -155,11 +155,9 @@ class _Translate:
         if code in _TAKEN:
             return ConflictError(f"{store.uri(what)} was written by somebody else first.")
         if code in _BAD_CREDENTIALS:
-            return UnreachableError(
-                f"The store {store.url} refuses the credentials ({code}). Check AWS_PROFILE or the keys."
-            )
+            return DeniedError(f"The store {store.url} refuses the credentials ({code}). Check AWS_PROFILE or the keys.")
         if code in _DENIED:
-            return UnreachableError(f"The store {store.url} denies {error.operation_name} on {what!r} to these credentials.")
+            return DeniedError(f"The store {store.url} denies {error.operation_name} on {what!r} to these credentials.")
         return UnreachableError(f"The store {store.url} failed at {error.operation_name} on {what!r}: {code} {message}")
 
 
@@ -208,7 +206,7 @@ def check_store(store: Store) -> None:
         return
     finally:
         store.delete(key)
-    raise UnreachableError(
+    raise DeniedError(
         f"The store at {store.endpoint} ignores `If-None-Match: *`: it overwrote an object that it was asked to keep. "
         "Versions could be lost on it. Use a server that honours it: Amazon S3, Ceph RGW, MinIO, SeaweedFS, R2."
     )

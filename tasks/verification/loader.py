@@ -54,7 +54,7 @@ def _main() -> None:
     # Before the first request: the import is most of what a fresh process costs.
     import tensorflow as tf
 
-    from tasks.verification.measure import measure
+    from tasks.verification.measure import measure, measure_one_more_step
 
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_op_determinism()
@@ -62,7 +62,9 @@ def _main() -> None:
     def handle(request: dict[str, Any], emit: Any) -> None:
         manifest = Manifest.model_validate(request["manifest"])
         definition = Definition.model_validate(request["definition"])
-        measured, _ = measure(Path(request["folder"]), manifest, definition)
+        folder = Path(request["folder"])
+        measured, model = measure(folder, manifest, definition)
+        measure_one_more_step(folder, manifest, model, measured)
         emit(measured.model_dump(mode="json"))
 
     serve(handle)

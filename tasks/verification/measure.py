@@ -116,9 +116,16 @@ def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) 
         "signature": _signature_kept(model, manifest),
         "outputs": bool(result.outputs_identical),
     }
-    if carried.after_one_step and optimizer_back:
-        # Last: it changes the model. The caller who keeps the model puts it back.
-        result.resumed = _resume(format_, model, x, targets, manifest)
+
+
+def measure_one_more_step(folder: Path, manifest: Manifest, model: Any, result: Measurement) -> None:
+    """Train the returned model one step and compare; only where TensorFlow is told to be deterministic, as the trainer was.
+
+    The model is put back as it was.
+    """
+    if manifest.carried.after_one_step and result.survived.get("optimizer"):
+        x, _, targets = read_probe(folder)
+        result.resumed = _resume(format_named(manifest.format), model, x, targets, manifest)
 
 
 def _resume(format_: Any, model: Any, x: Arrays, targets: Arrays, manifest: Manifest) -> list[str]:

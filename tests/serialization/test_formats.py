@@ -25,6 +25,7 @@ DATA = samples.classes()
 def loaders() -> Iterator[dict[str, Loader]]:
     """A fresh process for every format, started before they are needed."""
     started = {name: Loader() for name in FORMATS}
+    bundles.another_process()  # so that the next modules don't wait for it
     yield started
     for loader in started.values():
         loader.end()

@@ -11,7 +11,7 @@ import pytest
 from tasks.storage import Manifest
 from tasks.verification import Measurement, measure
 from tasks.verification.environment import current_environment
-from tasks.verification.measure import _accuracy, _compare_outputs
+from tasks.verification.measure import _accuracy, _compare_outputs, measure_one_more_step
 from tests import bundles, samples
 
 DATA = samples.classes()
@@ -27,6 +27,7 @@ def test_measuring_leaves_the_returned_model_as_it_was_stored(tmp_path: Path) ->
     trained, definition = samples.trained("dropout_and_normalization", DATA)
     manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
     measured, model = measure(tmp_path, manifest, definition)
+    measure_one_more_step(tmp_path, manifest, model, measured)
     assert measured.resumed == []  # it did take a step
     assert samples.bits(model) == samples.bits(trained.model)
 
