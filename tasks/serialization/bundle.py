@@ -26,7 +26,7 @@ from tasks.serialization.digests import TensorDigest, tensor_digests
 from tasks.serialization.formats import format_named
 from tasks.serialization.protocol import Format
 from tasks.training import History, Trained
-from tasks.training.step import gradient_step
+from tasks.training.step import gradient_step, put_back
 
 MODEL, PROBE, STATE = "model", "probe.npz", "state.npz"
 _PROBE_ROWS = 256
@@ -190,16 +190,12 @@ def _rehearse(model: Any, format_: Format, x: Arrays, targets: Arrays) -> tuple[
     """What one more step makes of the weights; the model is put back as it was."""
     if not format_.trainable:
         return ()
-    state = [*model.variables, *model.optimizer.variables]
-    before = [np.array(v) for v in state]
-    try:
-        one_more_step(model, x, targets)
+    with put_back([*model.variables, *model.optimizer.variables]):
+        try:
+            one_more_step(model, x, targets)
+        except Exception:  # a model with a step of its own: then this one says nothing about it
+            return ()
         return tensor_digests(format_.variables(model))
-    except Exception:  # a model with a step of its own: then this one says nothing about it
-        return ()
-    finally:
-        for variable, value in zip(state, before, strict=True):
-            variable.assign(value)
 
 
 def _probe_inputs(dataset: Dataset) -> tuple[Arrays, Arrays]:

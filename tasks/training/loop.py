@@ -30,7 +30,7 @@ from tasks.training.run import (
     silent,
     why_not_compiled,
 )
-from tasks.training.step import gradient_step
+from tasks.training.step import gradient_step, put_back
 
 _CHUNK_BYTES = 64 * 2**20
 _XLA_MAX_PARAMETERS = 2_000_000
@@ -194,23 +194,19 @@ class _Loop:
     def _run_first(self, x: Arrays, y: Arrays, index: Any) -> None:
         """Find out what the model can be compiled to: one real chunk, whose effects are taken back."""
         # Only compilation is tried out. What also fails eagerly is the user's error and surfaces as such.
-        state = [*self._model.variables, *self._model.optimizer.variables]
         while not self._warmed:
-            before = [np.array(v) for v in state]
-            try:
-                self._train_stack(*next(_chunks(x, y, index, self._config.batch_size)))
-            except Exception as error:
-                if self.mode == "eager":
-                    raise
-                slower = "graph" if self.mode == "xla" else "eager"
-                reason = why_not_compiled(error)
-                self.notes.append(f"the training step can't run under {self.mode} and runs under {slower} ({reason})")
-                self.mode = slower
-                self._compile()
-            else:
-                self._warmed = True
-            for variable, value in zip(state, before, strict=True):
-                variable.assign(value)
+            with put_back([*self._model.variables, *self._model.optimizer.variables]):
+                try:
+                    self._train_stack(*next(_chunks(x, y, index, self._config.batch_size)))
+                    self._warmed = True
+                except Exception as error:
+                    if self.mode == "eager":
+                        raise
+                    slower = "graph" if self.mode == "xla" else "eager"
+                    reason = why_not_compiled(error)
+                    self.notes.append(f"the training step can't run under {self.mode} and runs under {slower} ({reason})")
+                    self.mode = slower
+                    self._compile()
 
 
 def _mode_for(model: Any, config: TrainingConfig) -> str:

@@ -15,6 +15,7 @@ from tasks.data import Arrays, Dataset, rows
 from tasks.data.dataset import Array, take
 from tasks.errors import InputError, TrainingFailed
 from tasks.training.config import TrainingConfig
+from tasks.training.step import put_back
 
 # At least so many examples a batch where nothing is learned: small batches only cost time there.
 VALIDATION_BATCH = 256
@@ -151,14 +152,11 @@ def _gives_probabilities(model: Any, x: Arrays) -> bool:
     """Whether every output lies between 0 and 1 whatever the weights are: fresh logits may do so by chance."""
     from tasks.definitions.build import as_tensors
 
-    before, rng = [np.array(v) for v in model.trainable_variables], np.random.default_rng(0)
-    try:
+    rng = np.random.default_rng(0)
+    with put_back(model.trainable_variables):
         for variable in model.trainable_variables:
             variable.assign(rng.normal(scale=10, size=variable.shape))
         outputs = np.asarray(model(as_tensors(take(x, slice(0, 64))), training=False))
-    finally:
-        for variable, value in zip(model.trainable_variables, before, strict=True):
-            variable.assign(value)
     return bool(((outputs >= 0) & (outputs <= 1)).all())
 
 

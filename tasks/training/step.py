@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+
+@contextmanager
+def put_back(variables: Iterable[Any]) -> Iterator[None]:
+    """Give variables their values back at the end, whatever was done to them."""
+    import keras  # seconds
+
+    kept = [(variable, keras.ops.convert_to_numpy(variable).copy()) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in kept:
+            variable.assign(value)
 
 
 def gradient_step(model: Any, x: Any, y: Any) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from tasks.safety import Finding, inspect_bundle
 from tasks.serialization import compare, format_named, keras_model, restore, tensor_digests
 from tasks.serialization.bundle import one_more_step, read_probe
 from tasks.storage import Environment, Manifest
+from tasks.training.step import put_back
 from tasks.verification.environment import current_environment
 
 
@@ -123,22 +124,17 @@ def measure_one_more_step(folder: Path, manifest: Manifest, model: Any, result: 
 
     The model is put back as it was.
     """
-    if manifest.carried.after_one_step and result.survived.get("optimizer"):
-        x, _, targets = read_probe(folder)
-        result.resumed = _resume(format_named(manifest.format), model, x, targets, manifest)
-
-
-def _resume(format_: Any, model: Any, x: Arrays, targets: Arrays, manifest: Manifest) -> list[str]:
-    state = [*model.variables, *model.optimizer.variables]
-    before = [np.array(v) for v in state]
-    try:
-        one_more_step(model, x, targets)
-        return compare(manifest.carried.after_one_step, tensor_digests(format_.variables(model)))
-    except Exception as error:
-        return [f"can't be trained on: {type(error).__name__}: {str(error).strip()[:300]}"]
-    finally:
-        for variable, value in zip(state, before, strict=True):
-            variable.assign(value)
+    if not manifest.carried.after_one_step or not result.survived.get("optimizer"):
+        return
+    format_ = format_named(manifest.format)
+    x, _, targets = read_probe(folder)
+    with put_back([*model.variables, *model.optimizer.variables]):
+        try:
+            one_more_step(model, x, targets)
+        except Exception as error:
+            result.resumed = [f"can't be trained on: {type(error).__name__}: {str(error).strip()[:300]}"]
+        else:
+            result.resumed = compare(manifest.carried.after_one_step, tensor_digests(format_.variables(model)))
 
 
 def _compare_outputs(stored: Arrays, found: Arrays, result: Measurement) -> None:

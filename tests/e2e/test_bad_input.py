@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.server import PrefectServer
 from tasks.children import Child
 from tasks.errors import InputError
 from tasks.shared_server import free_ports
@@ -28,23 +26,7 @@ LINEAR = ("--model", f"{CODE}:linear")
 
 
 @pytest.fixture(scope="module")
-def prefect() -> Iterator[dict[str, str]]:
-    """One Prefect server for all the commands here, as its own variables name it."""
-    names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "DO_NOT_TRACK")
-    before = {name: os.environ.get(name) for name in names}
-    server = PrefectServer()
-    values = {name: os.environ[name] for name in names}
-    for name, value in before.items():
-        os.environ.pop(name)
-        if value is not None:
-            os.environ[name] = value
-    server.wait_until_up()
-    yield values
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def user(s3: embedded.EmbeddedStore, prefect: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Home:
+def user(s3: embedded.EmbeddedStore, prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A user with a store and a Prefect server that are up."""
     access = s3.access
     variables = {
@@ -54,7 +36,7 @@ def user(s3: embedded.EmbeddedStore, prefect: dict[str, str], tmp_path_factory: 
         "AWS_SECRET_ACCESS_KEY": access.secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    return Home(tmp_path_factory.mktemp("user"), variables | prefect)
+    return Home(tmp_path_factory.mktemp("user"), variables | prefect_server)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ print(store.get("hello").decode(), config.model_dump_json())
 
 
 def test_a_store_is_opened_with_the_credentials_of_a_block(
-    s3: EmbeddedStore, prefect_server: dict[str, str], home: object, tmp_path_factory: pytest.TempPathFactory
+    s3: EmbeddedStore, prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     user = Home(tmp_path_factory.mktemp("block"), prefect_server)
     access = s3.access

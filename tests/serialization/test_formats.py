@@ -87,9 +87,8 @@ def test_nothing_is_lost(stored: Stored) -> None:
     assert stored.lost == []
 
 
+@pytest.mark.parametrize("stored", [f.name for f in FORMATS.values() if f.trainable], indirect=True)
 def test_the_state_of_dropout_comes_back_where_a_model_can_be_trained_on(stored: Stored) -> None:
-    if not format_named(stored.manifest.format).trainable:
-        pytest.skip("what comes back can't be trained on")
     before, after = seed_states(stored.trained.model), seed_states(stored.restored)
     assert {n: v.tolist() for n, v in after.items()} == {n: v.tolist() for n, v in before.items()} != {}
 
