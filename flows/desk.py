@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from flows.server import PrefectServer
-from tasks.children import Child
+from tasks.children import Child, quick_imports
 from tasks.errors import RoundtripError
 from tasks.settings import StoreConfig
 from tasks.storage import VersionRef, embedded
@@ -68,7 +68,8 @@ class Desk:
 
     def __enter__(self) -> Self:
         try:
-            from flows.return_model import return_model  # imports Prefect, while its server starts
+            with quick_imports():
+                from flows.return_model import return_model  # imports Prefect, while its server starts
 
             self._return_model = return_model
             if self._own_store:

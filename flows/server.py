@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from importlib.util import find_spec
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tasks.shared_server import SharedServer, free_ports
 
 _READY_SECONDS = 300.0
 _DRAIN_SECONDS = 10.0
+_DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
 _API_URL = "PREFECT_API_URL"
 
 
@@ -65,6 +66,8 @@ class PrefectServer:
             time.sleep(0.05)
         if self._own is None:
             self._check_access()
+        else:
+            (data_folder() / "prefect" / _MADE).write_text(version("prefect"))
 
     def _check_access(self) -> None:
         """Ask something that, unlike the health, needs the password."""
@@ -110,16 +113,19 @@ def _configured_url() -> str | None:
 def _recipe(folder: Path) -> dict[str, Any]:
     (port,) = free_ports(1)
     auth = f"roundtrip:{secrets.token_urlsafe(24)}"
-    spec = find_spec("prefect")
-    assert spec is not None and spec.origin is not None
     # What `prefect server start` runs in the end, without importing its command line first (1.5 CPU seconds).
     command = [
-        sys.executable, "-m", "uvicorn", "--app-dir", str(Path(spec.origin).parent.parent), "--factory",
-        "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning",
+        sys.executable, "-m", "uvicorn", "--app-dir", str(Path(__file__).parent.parent), "--factory",
+        "flows.server_app:create_app", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning",
         "--lifespan", "on", "--timeout-graceful-shutdown", "1",
     ]  # fmt: skip
+    made = folder / _MADE
+    database_is_ready = made.exists() and made.read_text() == version("prefect") and (folder / _DATABASE).exists()
     env = {
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / _DATABASE}",
+        # Tables and blocks are there since a server of this version came up on them.
+        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": str(not database_is_ready),
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": str(not database_is_ready),
         "PREFECT_SERVER_API_AUTH_STRING": auth,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from tasks.children import serve
+from tasks.children import quick_imports, serve
 from tasks.errors import InputError
 
 
 def _main() -> None:
-    import tensorflow as tf  # the long part of the start, beside the servers' own
-    from prefect.exceptions import ParameterTypeError
+    with quick_imports():
+        import h5py  # noqa: F401  # Keras imports it when it saves
+        import tensorflow as tf  # the long part of the start, beside the servers' own
+        from prefect.exceptions import ParameterTypeError
 
-    from flows.scenarios import SCENARIOS, scenario_flow
-    from tasks.steps import reporting_to
+        from flows.scenarios import SCENARIOS, scenario_flow
+        from tasks.steps import reporting_to
 
+        flows = {name: scenario_flow(name) for name in SCENARIOS}
     tf.get_logger().setLevel("ERROR")
-    flows = {name: scenario_flow(name) for name in SCENARIOS}
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         with reporting_to(lambda epoch: emit({"epoch": asdict(epoch)})):

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tasks.children import Child, ChildDied, serve
+from tasks.children import Child, ChildDied, quick_imports, serve
 from tasks.definitions import Definition
 from tasks.storage import Manifest
 from tasks.verification.environment import current_environment
@@ -51,11 +51,14 @@ class Loader:
 
 
 def _main() -> None:
-    # Before the first request: the import is most of what a fresh process costs.
-    import tensorflow as tf
+    # Before the first request: the imports are most of what a fresh process costs.
+    with quick_imports():
+        import h5py  # noqa: F401  # inspection reads with it
+        import tensorflow as tf
 
-    from tasks.verification.measure import measure, measure_one_more_step
+        from tasks.verification.measure import measure, measure_one_more_step
 
+    tf.zeros(1)  # starts the runtime
     tf.get_logger().setLevel("ERROR")
     tf.config.experimental.enable_op_determinism()
 

@@ -124,7 +124,10 @@ def measure_one_more_step(folder: Path, manifest: Manifest, model: Any, result: 
 
     The model is put back as it was.
     """
-    if not manifest.carried.after_one_step or not result.survived.get("optimizer"):
+    if model is None or not manifest.carried.after_one_step or result.lost:
+        return
+    if not result.survived.get("optimizer"):
+        result.resumed = ["the optimizer's state is not what was stored"]
         return
     format_ = format_named(manifest.format)
     x, _, targets = read_probe(folder)
