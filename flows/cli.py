@@ -268,22 +268,9 @@ def _run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None
         for outcome in desk.run(jobs, board.event):
             outcomes.append(outcome)
             board.event(outcome.scenario, {"verdict": outcome.error is None})
-    document = {"runs": [_run_document(o) for o in outcomes]}
+    document = {"runs": [o.to_json() for o in outcomes]}
     error = next((o.error for o in outcomes if o.error), None)
     _finish(document, as_json, error, lambda: out.print(summary(outcomes)))
-
-
-def _run_document(outcome: Any) -> dict[str, Any]:
-    return {
-        "scenario": outcome.scenario,
-        "model": outcome.version.model,
-        "version": outcome.version.version,
-        "uri": outcome.version.uri,
-        "bytes": outcome.version.bytes,
-        "metrics": outcome.version.metrics,
-        "verdict": outcome.returned.verdict.model_dump(mode="json"),
-        "latest": outcome.returned.latest,
-    }
 
 
 def _model_parameter(model: str | None, pairs: Sequence[str]) -> dict[str, Any]:

@@ -48,6 +48,19 @@ class Outcome:
     error: RoundtripError | None
     seconds: float
 
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `runs` in DESIGN.md's document."""
+        return {
+            "scenario": self.scenario,
+            "model": self.version.model,
+            "version": self.version.version,
+            "uri": self.version.uri,
+            "bytes": self.version.bytes,
+            "metrics": self.version.metrics,
+            "verdict": self.returned.verdict.model_dump(mode="json"),
+            "latest": self.returned.latest,
+        }
+
 
 class Desk:
     """Everything that a job needs running, for as long as the `with` block lasts."""
