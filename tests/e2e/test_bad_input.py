@@ -223,7 +223,7 @@ def test_with_json_an_error_is_the_one_document(user: Home) -> None:
         (["run", "no-such-scenario", "--json"], {}, "input", 2),
         (["--json", "no-such-command"], {}, "input", 2),
         (["show", "no-such-model", "--json"], {}, "not-found", 5),
-        (["list", "--json"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "unreachable", 4),
+        (["list", "--json"], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "denied", 4),
         (["list", "--json"], {"ROUNDTRIP_STORE": "models"}, "input", 2),
         (["run", "saved-model", "--model", f"{CODE}:no_model", *SMALL, "--json"], {}, "input", 2),
     ]
