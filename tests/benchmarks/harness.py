@@ -41,6 +41,7 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
     """Run a command to its end, servers that it left behind for a moment included."""
     # Orphans come to us, so that `wait` counts their CPU time too.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    ours = {process.pid for process in psutil.Process().children()}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     process = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -59,7 +60,7 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
     done.set()
     watcher.join()
     reader.join()
-    _reap_orphans()
+    _reap_orphans(ours)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if code != 0:
@@ -102,11 +103,16 @@ def _watch_memory(pid: int, peak: list[int], done: threading.Event) -> None:
     del pid
 
 
-def _reap_orphans() -> None:
+def _reap_orphans(ours: set[int]) -> None:
+    """Wait for what came to us as orphans; what was our child before (a server, say) stays."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        try:
-            if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.05)
-        except ChildProcessError:
+        orphans = {process.pid for process in psutil.Process().children()} - ours
+        if not orphans:
             return
+        for pid in orphans:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
+        time.sleep(0.02)
