@@ -11,7 +11,6 @@ from tasks.definitions import Definition
 from tasks.serialization import Carried
 from tasks.storage.layout import check_relative
 
-SCHEMA = 1
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

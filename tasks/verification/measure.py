@@ -124,9 +124,9 @@ def measure_one_more_step(folder: Path, manifest: Manifest, model: Any, result: 
 
     The model is put back as it was.
     """
-    if model is None or not manifest.carried.after_one_step or result.lost:
+    if not result.survived or not manifest.carried.after_one_step or result.lost:
         return
-    if not result.survived.get("optimizer"):
+    if not result.survived["optimizer"]:
         result.resumed = ["the optimizer's state is not what was stored"]
         return
     format_ = format_named(manifest.format)

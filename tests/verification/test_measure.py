@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.storage import Manifest
-from tasks.verification import Measurement, measure
+from tasks.verification import Measurement, judge, measure
 from tasks.verification.environment import current_environment
 from tasks.verification.measure import _accuracy, _compare_outputs, measure_one_more_step
 from tests import bundles, samples
@@ -30,6 +30,21 @@ def test_measuring_leaves_the_returned_model_as_it_was_stored(tmp_path: Path) ->
     measure_one_more_step(tmp_path, manifest, model, measured)
     assert measured.resumed == []  # it did take a step
     assert samples.bits(model) == samples.bits(trained.model)
+
+
+def test_an_optimizer_whose_state_was_changed_is_no_resumable_model(tmp_path: Path) -> None:
+    trained, definition = samples.trained("dropout_and_normalization", DATA)
+    manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
+    state = dict(np.load(tmp_path / "state.npz"))
+    state["optimizer/00002"] = state["optimizer/00002"] + 1
+    np.savez(tmp_path / "state.npz", allow_pickle=False, **state)
+
+    measured, model = measure(tmp_path, manifest, definition)
+    measure_one_more_step(tmp_path, manifest, model, measured)
+
+    verdict = judge(manifest, measured)
+    assert (verdict.passed, verdict.resumable, verdict.weights_equal) == (False, False, True)
+    assert "one more training step: the optimizer's state is not what was stored" in verdict.reasons
 
 
 def test_equal_outputs_are_identical() -> None:
