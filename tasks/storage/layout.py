@@ -77,11 +77,6 @@ def revision(model: str, name: str, number: int) -> str:
     return f"{alias(model, name)}{_REVISIONS - 1 - number:010d}.json"
 
 
-def revision_number(key: str) -> int:
-    """The reverse of `revision`."""
-    return _REVISIONS - 1 - int(PurePosixPath(key).stem)
-
-
 def check_relative(path: str) -> str:
     """A path from a manifest, where it stays inside its bundle.
 

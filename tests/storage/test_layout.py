@@ -50,11 +50,6 @@ def test_the_newest_revision_sorts_first(one: int, other: int) -> None:
     assert sorted(keys, reverse=True) == [number for number, _ in sorted(keys.items(), key=lambda item: item[1])]
 
 
-@given(st.integers(0, 10**10 - 1))
-def test_a_revisions_number_can_be_read_from_its_key(number: int) -> None:
-    assert layout.revision_number(layout.revision("m", "latest", number)) == number
-
-
 @given(st.lists(st.integers(0, 2**48 - 1), min_size=2, max_size=20, unique=True))
 def test_versions_sort_by_the_millisecond_in_which_they_were_made(stamps: list[int]) -> None:
     with pytest.MonkeyPatch.context() as patch:
