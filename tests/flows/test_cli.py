@@ -9,7 +9,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from flows.cli import _model_parameter, cli
+from flows.cli import cli
+from flows.commands.common import model_parameter
 from flows.scenarios import SCENARIOS, scenario_flow
 from tasks.errors import InputError
 
@@ -44,7 +45,7 @@ def test_a_scenario_is_the_flow_of_its_name(name: str) -> None:
 def test_model_arguments_are_json_where_they_can_be() -> None:
     pairs = ["hidden=64", "rate=0.5", "flag=true", "sizes=[1, 2]", "activation=relu", "path=a=b"]
 
-    arguments = _model_parameter(None, pairs)["arguments"]
+    arguments = model_parameter(None, pairs)["arguments"]
 
     assert arguments == {
         "hidden": 64,
@@ -59,7 +60,7 @@ def test_model_arguments_are_json_where_they_can_be() -> None:
 @pytest.mark.parametrize("pair", ["hidden", "=3", "two words=3"])
 def test_a_model_argument_that_is_no_pair_is_refused(pair: str) -> None:
     with pytest.raises(InputError, match="KEY=VALUE"):
-        _model_parameter(None, [pair])
+        model_parameter(None, [pair])
 
 
 def test_wrong_usage_as_json_is_one_document_with_exit_code_2() -> None:

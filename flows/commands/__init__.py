@@ -1,0 +1,11 @@
+"""The commands, one subject a module; each is thin: parse, call, print."""
+
+import click
+
+from flows.commands.registry import list_, show
+from flows.commands.return_ import return_
+from flows.commands.run import run
+
+COMMANDS: tuple[click.Command, ...] = (run, return_, list_, show)
+
+__all__ = ["COMMANDS"]

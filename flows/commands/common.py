@@ -1,0 +1,89 @@
+"""What all commands share: their common options, references from the command line, and one way to answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tasks.errors import InputError, RoundtripError
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that every command has."""
+    command = click.option("--debug", is_flag=True, help="Show tracebacks and what the processes print.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there.")(command)
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--model` and `--model-arg`."""
+    command = click.option(
+        "--model-arg",
+        "model_args",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Argument of the model's builder; repeatable.",
+    )(command)
+    return click.option(
+        "--model",
+        "model",
+        metavar="REF",
+        help="Your model: module:callable or file.py:callable that returns a Keras model.",
+    )(command)
+
+
+def model_parameter(model: str | None, pairs: Sequence[str]) -> dict[str, Any]:
+    """The flow parameter `model` from the command line; argument values are JSON where they can be."""
+    from tasks.references import absolute
+
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise InputError(f"--model-arg {pair!r} is not KEY=VALUE.")
+        try:
+            arguments[key] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[key] = value
+    return ({"builder": absolute(model)} if model else {}) | {"arguments": arguments}
+
+
+def absolute_source(source: str) -> str:
+    """A data source that means the same in every process."""
+    from tasks.references import absolute
+
+    if source.endswith(".npz"):
+        path = Path(source).expanduser().absolute()
+        if not path.is_file():
+            raise InputError(f"There is no file {path}.")
+        return str(path)
+    return absolute(source) if ":" in source else source
+
+
+def quiet(debug: bool) -> None:
+    """Prefect's log belongs to a worker; at a desk the board says what happens."""
+    if not debug:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_LOGGING_ROOT_LEVEL", "CRITICAL")
+
+
+def finish(document: dict[str, Any], as_json: bool, error: RoundtripError | None, show: Callable[[], None]) -> None:
+    """Answer: the document or what `show` prints, then the error where there is one, with its exit code."""
+    if as_json:
+        print_json(document | ({"error": error.to_json()} if error else {}))
+    else:
+        show()
+        if error:
+            click.echo(f"error: {error}", err=True)
+    if error:
+        sys.exit(error.exit_code)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one JSON document on stdout."""
+    click.echo(json.dumps(document, indent=1))

