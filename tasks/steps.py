@@ -42,7 +42,7 @@ from tasks.storage.manifest import DataRecord, TrainingRecord
 from tasks.storage.store import check_store as probe_store
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
-from tasks.training import Epoch, Trained, TrainingConfig
+from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
 from tasks.verification import Loader, Measurement
 from tasks.verification.environment import current_environment
@@ -53,7 +53,7 @@ from tasks.verification.verdict import refused
 _PROGRESS_SECONDS = 2.0
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned], None]
+Listener = Callable[[Epoch | VersionRef | Returned | str], None]
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
@@ -61,7 +61,10 @@ _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=No
 
 @contextmanager
 def reporting_to(listener: Listener) -> Iterator[None]:
-    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned."""
+    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned.
+
+    Lines of text are about checkpoints.
+    """
     token = _listener.set(listener)
     try:
         yield
@@ -146,17 +149,23 @@ def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition
 
 
 @task(name="train with custom loop", cache_policy=NO_CACHE)
-def train_with_custom_loop(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
-    """Train by our own compiled GradientTape loop."""
+def train_with_custom_loop(
+    definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
+) -> Trained:
+    """Train by our own compiled GradientTape loop, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config) as report:
-        return training.train_with_custom_loop(model, dataset, config, report)
+        keeping = _checkpointing(definition, name, store)
+        return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping)
 
 
 @task(name="train with fit", cache_policy=NO_CACHE)
-def train_with_fit(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
-    """Train by Keras' fit."""
+def train_with_fit(
+    definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
+) -> Trained:
+    """Train by Keras' fit, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config) as report:
-        return training.train_with_fit(model, dataset, config, report)
+        keeping = _checkpointing(definition, name, store)
+        return training.train_with_fit(model, dataset, config, report, checkpointing=keeping)
 
 
 @task(name="serialize", cache_policy=NO_CACHE)
@@ -184,6 +193,10 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
     ref = storage.publish(place, bundle.folder, manifest)
     shutil.rmtree(bundle.folder, ignore_errors=True)
+    if bundle.run:
+        # Who may not delete here leaves them to `gc`: the version is published all the same.
+        with suppress(RoundtripError):
+            storage.StoredCheckpoints(place, ref.model).forget(bundle.run)
     create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
     emit_event(
         event="roundtrip.version.published",
@@ -262,6 +275,14 @@ def accept(returned: Returned) -> Returned:
     if error:
         raise error
     return returned
+
+
+def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
+    """Checkpoints in the store, by the side of the model's versions."""
+    # To whoever asked for news, else to the run's log.
+    say = _listener.get() or get_run_logger().info
+    keeper = storage.StoredCheckpoints(_open(store), name, say)
+    return Checkpointing(keeper, definition, current_environment().arithmetic, say)
 
 
 def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:

@@ -6,6 +6,7 @@ an alias' history. The protocol, its invariants and what a reader sees after a c
 """
 
 from tasks.storage.aliases import Revision, advance_latest, alias_history, move_alias
+from tasks.storage.checkpoints import StoredCheckpoints
 from tasks.storage.manifest import Environment, FileEntry, Manifest
 from tasks.storage.store import Store, open_store
 from tasks.storage.versions import VersionRef, fetch, list_models, list_versions, publish, read_manifest, resolve
@@ -16,6 +17,7 @@ __all__ = [
     "Manifest",
     "Revision",
     "Store",
+    "StoredCheckpoints",
     "VersionRef",
     "advance_latest",
     "alias_history",

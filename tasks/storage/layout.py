@@ -14,6 +14,7 @@ from tasks.errors import InputError, UnsafeError
 
 MANIFEST = "manifest.json"
 LATEST = "latest"
+CHECKPOINT = "checkpoint.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
 _VERSION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _REVISIONS = 10**10
@@ -75,6 +76,16 @@ def alias(model: str, name: str) -> str:
 def revision(model: str, name: str, number: int) -> str:
     """Key of one revision; the newest sorts first, so that one list request for one key finds it."""
     return f"{alias(model, name)}{_REVISIONS - 1 - number:010d}.json"
+
+
+def checkpoints(model: str, run: str = "") -> str:
+    """Prefix of the checkpoints of a run, or of all unfinished runs of a model."""
+    return f"{model}/checkpoints/{run}/" if run else f"{model}/checkpoints/"
+
+
+def checkpoint(model: str, run: str, epoch: int, id_: str) -> str:
+    """Prefix of one checkpoint; they sort by epoch. `id_` is its writer's, so that two of one run never meet."""
+    return f"{checkpoints(model, run)}{epoch:010d}={id_}/"
 
 
 def check_relative(path: str) -> str:
