@@ -46,6 +46,9 @@ class Progress(BaseModel):
         arithmetic: Names all that decides the last bits where this was computed.
     """
 
+    # A metric may be no number.
+    model_config = {"frozen": True, "ser_json_inf_nan": "constants"}
+
     epoch: int = Field(ge=0)
     stopped: bool = False
     curves: dict[str, list[float]] = {}

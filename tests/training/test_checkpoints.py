@@ -301,7 +301,10 @@ def test_the_same_run_has_the_same_name_and_another_interval_or_resumption_chang
         ({"training": {"seed": 3}}, "seed 3, here 0"),
         ({"data": samples.classes(seed=5)}, "other data"),
         ({"loop": "custom"}, "loop custom, here fit"),
-        ({"builder": "mixed_precision"}, "definition tests.user_models:mixed_precision(), here tests.user_models:compiled()"),
+        (
+            {"builder": "mixed_precision"},
+            "definition tests.user_models:mixed_precision(), here tests.user_models:compiled()",
+        ),
     ],
 )
 def test_another_run_has_another_name_and_says_why(other: dict[str, Any], words: str) -> None:
