@@ -21,7 +21,7 @@ from tasks.storage import index, inventory, layout
 from tasks.storage.inventory import Contents, Inventory
 from tasks.storage.parallel import in_parallel
 from tasks.storage.removal import Freed, give_up, last_sign_of, remove_leftover, remove_version
-from tasks.storage.retention import Known, Retention, age_text, split
+from tasks.storage.retention import Known, Retention, age_text, rounded, split
 from tasks.storage.store import Store, Upload
 from tasks.storage.versions import read_manifest
 
@@ -186,7 +186,7 @@ def _plan_model(store: Store, there: Inventory, retention: Retention, now: datet
             Removal(
                 what="version",
                 subject=f"{there.model}@{each.version}",
-                why=f"{age_text(_rounded(now - each.committed))} old, no alias, not among the kept",
+                why=f"{age_text(rounded(now - each.committed))} old, no alias, not among the kept",
                 objects=contents.objects + 1,
                 bytes=contents.bytes + contents.manifest.size,
             )
@@ -216,7 +216,7 @@ def _plan_invisible(
     if age < older_than:
         found.publishing.append(subject)
         return
-    why = f"never committed, nothing heard of it for {age_text(_rounded(age))}"
+    why = f"never committed, nothing heard of it for {age_text(rounded(age))}"
     found.removals.append(Removal(what="leftover", subject=subject, why=why, objects=objects, bytes=size))
 
 
@@ -230,7 +230,7 @@ def _old_uploads(store: Store, contents: Contents, older_than: timedelta, now: d
             yield Removal(
                 what="upload",
                 subject=upload.key,
-                why=f"an upload that was not finished, nothing heard of it for {age_text(_rounded(age))}",
+                why=f"an upload that was not finished, nothing heard of it for {age_text(rounded(age))}",
                 objects=1,
                 bytes=sum(part.size for part in arrived),
                 upload=upload.id,
@@ -262,11 +262,3 @@ def _enter(store: Store, model: str, version: str) -> None:
         index.enter(store, read_manifest(store, model, version))
     except NotFoundError:
         return  # removed meanwhile
-
-
-def _rounded(age: timedelta) -> timedelta:
-    """To whole days, hours, minutes: what people want to know of an age."""
-    for unit in (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)):
-        if age >= unit:
-            return unit * (age // unit)
-    return timedelta(seconds=max(0, int(age.total_seconds())))

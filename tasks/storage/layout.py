@@ -106,6 +106,11 @@ def revision(model: str, name: str, number: int) -> str:
     return f"{alias(model, name)}{_newest_first(number)}"
 
 
+def alias_of(key: str) -> str:
+    """The alias of a revision, from its key."""
+    return key.split("/")[2]
+
+
 def number_of(key: str) -> int:
     """The number of a revision or of a hold, from its key."""
     return _NUMBERS - 1 - int(key.rpartition("/")[2].removesuffix(".json"))

@@ -103,6 +103,14 @@ def age_text(age: timedelta) -> str:
     return f"{seconds}s"
 
 
+def rounded(age: timedelta) -> timedelta:
+    """To whole days, hours, minutes: what people want to know of an age."""
+    for unit in (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)):
+        if age >= unit:
+            return unit * (age // unit)
+    return timedelta(seconds=max(0, int(age.total_seconds())))
+
+
 def _from_text(value: Any) -> Any:
     return parse_age(value) if isinstance(value, str) and _AGE.fullmatch(value.strip()) else value
 

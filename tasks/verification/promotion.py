@@ -49,9 +49,7 @@ def roll_back(store: Store, model: str, alias: str = layout.LATEST, to: str | No
         before, verdict = _before(store, model, now)
         proof, version = verdict.id, verdict.version
         restores = before.number if before.restores is None else before.restores
-    revision = append(
-        store, model, alias, now, version=version, verdict=proof, reason=f"rolled back from {now.version}", restores=restores
-    )
+    revision = append(store, model, alias, now, version=version, verdict=proof, reason="rolled back", restores=restores)
     if revision is None:
         raise ConflictError(
             f"Somebody moved {alias!r} of {model} meanwhile; nothing was changed. See `python -m flows show {model}`."

@@ -69,7 +69,9 @@ def test_the_form_takes_ages_as_people_write_them() -> None:
     assert Retention.model_validate_json(retention.model_dump_json()) == retention
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("45m", 2700), ("12h", 43200), ("30d", 2592000), (" 4w ", 2419200)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("45m", 2700), ("12h", 43200), ("30d", 2592000), (" 4w ", 2419200)]
+)
 def test_ages_have_a_unit(text: str, seconds: int) -> None:
     assert parse_age(text) == timedelta(seconds=seconds)
 
