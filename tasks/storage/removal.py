@@ -42,14 +42,14 @@ def remove_version(store: Store, model: str, version: str) -> Freed:
     manifest = store.size(layout.manifest(model, version))
     if manifest is None:
         raise NotFoundError(f"There is no version {version} of {model!r} in {store.url}.")
-    there = manifest != len(REMOVED)
-    if there:
-        _close(store, model, version)
+    if manifest == len(REMOVED):
+        index.enter_removed(store, model, version)
+        return clear(store, model, version)
+    _close(store, model, version)
     index.enter_removed(store, model, version)
-    if there:
-        # Written over the manifest, not deleted: a request that was late would find the place free and bring it back.
-        store.put(layout.manifest(model, version), REMOVED)
-    return clear(store, model, version)
+    # Written over the manifest, not deleted: a request that was late would find the place free and bring it back.
+    store.put(layout.manifest(model, version), REMOVED)
+    return Freed(1, manifest) + clear(store, model, version)
 
 
 def remove_leftover(store: Store, model: str, version: str, older_than: timedelta) -> Freed:

@@ -47,7 +47,9 @@ def test_promoting_again_adds_nothing_to_the_history(store: Store, versions: lis
 def test_a_version_that_nobody_verified_gets_no_alias(store: Store, tmp_path: Path) -> None:
     version = published(store, tmp_path / "new").version
 
-    with pytest.raises(VerificationFailed, match=rf"was never verified.*`python -m flows return digits@{version}` verifies it"):
+    with pytest.raises(
+        VerificationFailed, match=rf"was never verified.*`python -m flows return digits@{version}` verifies it"
+    ):
         promote(store, "digits", version)
     assert pointers(store) == []
 
@@ -73,7 +75,9 @@ def test_a_version_that_was_removed_is_not_found(store: Store, versions: list[st
         promote(store, "digits", versions[0])
 
 
-def test_a_verdict_that_was_copied_from_another_version_is_refused(store: Store, versions: list[str], tmp_path: Path) -> None:
+def test_a_verdict_that_was_copied_from_another_version_is_refused(
+    store: Store, versions: list[str], tmp_path: Path
+) -> None:
     bad = published(store, tmp_path / "bad").version
     verdict = verdict_on("digits", versions[0])
     put(store, f"{layout.verdicts('digits', bad)}{verdict.id}.json", verdict.model_dump_json().encode())
