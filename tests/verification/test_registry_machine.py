@@ -135,9 +135,8 @@ class Registry(RuleBasedStateMachine):
     @rule(alias=st.sampled_from(ALIASES))
     def roll_back(self, alias: str) -> None:
         now, states = self.law.at(alias), self.law.states[alias]
-        ago = [
-            n for n, v in enumerate(states) if v not in {None, now} and v not in self.law.gone and self.law.passed[str(v)]
-        ]
+        good = {version for version in self.law.versions if self.law.passed.get(version)}
+        ago = [number for number, version in enumerate(states) if version != now and version in good]
         if not ago:
             with pytest.raises(NotFoundError):
                 roll_back(self.store, "m", alias)
