@@ -347,6 +347,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
-           "load_data", "measure", "measuring_with", "publish", "rebuild_from", "remove_garbage", "reporting_to", "serialize",
-           "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_garbage",
+           "find_version", "load_data", "measure", "measuring_with", "publish", "rebuild_from", "remove_garbage",
+           "reporting_to", "serialize", "train_with_custom_loop", "train_with_fit"]  # fmt: skip
