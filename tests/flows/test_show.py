@@ -10,9 +10,9 @@ from rich.console import Console
 from flows.desk import Outcome
 from flows.show import summary, verdict_lines
 from tasks.errors import VerificationFailed
-from tasks.steps import Returned
 from tasks.storage import VersionRef
 from tasks.verification import Verdict
+from tasks.verification.returning import Returned
 
 _ID = "01a20a46-a11a-7983-83f4-37f377153497"
 
