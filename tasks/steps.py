@@ -45,7 +45,9 @@ from tasks.storage.versions import reference
 from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
 from tasks.verification import Loader, Measurement
+from tasks.verification.elsewhere import EnvironmentConfig, Interpreter
 from tasks.verification.environment import current_environment
+from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_without
 from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import refused
@@ -53,7 +55,7 @@ from tasks.verification.verdict import refused
 _PROGRESS_SECONDS = 2.0
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned | str], None]
+Listener = Callable[[Epoch | VersionRef | Returned | Row | str], None]
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
@@ -72,7 +74,7 @@ def reporting_to(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def _tell(news: VersionRef | Returned) -> None:
+def _tell(news: VersionRef | Returned | Row) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(news)
@@ -242,27 +244,69 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
         raise
 
 
+@task(name="build environment", cache_policy=NO_CACHE)
+def build_environment(environment: EnvironmentConfig | None, manifest: Manifest) -> Interpreter | None:
+    """Build the environment that the version is to be returned in; None is this one."""
+    return verification.build_environment(environment, manifest) if environment else None
+
+
 @task(name="measure", cache_policy=NO_CACHE)
-def measure(folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
+def measure(folder: Path, manifest: Manifest, definition: Definition, elsewhere: Interpreter | None = None) -> Measurement:
     """Inspect, load and compare, in a fresh process that trained nothing."""
-    with _spare_loader.get() or Loader() as loader:
+    with Loader(elsewhere) if elsewhere else _spare_loader.get() or Loader() as loader:
         return loader.measure(folder, manifest, definition)
 
 
 @task(name="conclude", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
 def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: StoreConfig) -> Returned:
-    """Make the verdict, keep it in the store, and move `latest` where it passed."""
+    """Make the verdict, keep it in the store, and move `latest` where it passed here: elsewhere proves nothing for here."""
     place = _open(store)
     verdict = verification.judge(manifest, measured)
     verification.record(place, verdict)
-    latest = verdict.passed and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    latest = (
+        verdict.passed
+        and not verdict.elsewhere
+        and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    )
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
     create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
     returned = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
     _tell(returned)
     return returned
+
+
+@task(name="return elsewhere", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def return_elsewhere(
+    folder: Path, manifest: Manifest, definition: Definition, environment: EnvironmentConfig, store: StoreConfig
+) -> Row:
+    """Bring a fetched version back in another environment, and keep the verdict; what can't be built is a row too."""
+    try:
+        interpreter = verification.build_environment(environment, manifest)
+    except InputError as error:
+        row = row_without(environment, error)
+    else:
+        with Loader(interpreter) as loader:
+            verdict = verification.judge(manifest, loader.measure(folder, manifest, definition))
+        verification.record(_open(store), verdict)
+        row = row_of(verdict)
+    _tell(row)
+    return row
+
+
+@task(name="tabulate", cache_policy=NO_CACHE)
+def tabulate(manifest: Manifest, rows: list[Row]) -> Matrix:
+    """Show the rows as a table."""
+    trained = manifest.environment
+    under = f"Python {trained.python}, TensorFlow {trained.tensorflow}, Keras {trained.keras}"
+    create_table_artifact(
+        [row.model_dump(exclude={"verdict"}) for row in rows],
+        key="matrix",
+        description=f"{manifest.model}@{manifest.version}, trained under {under}, returned under",
+    )
+    return matrix_of(manifest, rows)
 
 
 def accept(returned: Returned) -> Returned:
@@ -362,6 +406,7 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "load_data", "measure",
-           "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage", "reporting_to", "serialize",
-           "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "build_environment", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
+           "load_data", "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage",
+           "reporting_to", "return_elsewhere", "serialize", "tabulate", "train_with_custom_loop",
+           "train_with_fit"]  # fmt: skip

@@ -22,6 +22,7 @@ _NUMBERS = 10**10
 PROBES = ".roundtrip/"
 SENTINEL = f"{PROBES}sentinel"  # kept for ever: it tells that the embedded server is up
 _REMOVED = "removed"
+_ELSEWHERE = "=elsewhere"
 
 
 def model_name(name: str) -> str:
@@ -80,6 +81,16 @@ def manifest(model: str, version: str) -> str:
 def verdicts(model: str, version: str) -> str:
     """Prefix of what verifications of a version measured."""
     return f"{model}/verdicts/{version}/"
+
+
+def verdict(model: str, version: str, id_: str, *, elsewhere: bool = False) -> str:
+    """Key of one verdict; the name tells those of other environments, which prove nothing for this one."""
+    return f"{verdicts(model, version)}{id_}{_ELSEWHERE if elsewhere else ''}.json"
+
+
+def is_elsewhere(key: str) -> bool:
+    """Whether a verdict's key says that it was measured in another environment than the one that asked for it."""
+    return key.endswith(f"{_ELSEWHERE}.json")
 
 
 def holds(model: str, version: str) -> str:

@@ -60,13 +60,21 @@ class Session:
         curves: Per logged name one value an epoch, those before the return too.
         seconds: Wall seconds of each epoch.
         notes: What the history should say about it.
+        callbacks: All that may end the training or change its course.
         run: Name of the run whose snapshots are kept; empty where none are.
     """
 
     def __init__(
-        self, model: Any, dataset: Dataset, config: TrainingConfig, loop: Loop, checkpointing: Checkpointing | None
+        self,
+        model: Any,
+        dataset: Dataset,
+        config: TrainingConfig,
+        loop: Loop,
+        callbacks: Sequence[Any],
+        checkpointing: Checkpointing | None,
     ) -> None:
         self.first, self.end = 0, config.epochs
+        self.callbacks = callbacks
         self.curves: dict[str, list[float]] = {}
         self.seconds: list[float] = []
         self.notes: list[str] = []
@@ -76,7 +84,7 @@ class Session:
         self._writer: _Writer | None = None
         if checkpointing is None:
             return
-        identity = identity_of(model, checkpointing.definition, dataset, config, loop)
+        identity = identity_of(model, checkpointing.definition, dataset, config, loop, callbacks)
         self.run = identity.run
         self._arithmetic, self._say = checkpointing.arithmetic, checkpointing.say
         if config.resume:
@@ -85,8 +93,8 @@ class Session:
             checkpointing.keeper.forget(identity.run)
         self._writer = _Writer(checkpointing, identity)
 
-    def callback(self, others: Sequence[Any]) -> Any:
-        """A Keras callback to stand behind all `others`, whose state it gives back and keeps."""
+    def callback(self) -> Any:
+        """A Keras callback to stand behind all others, whose state it gives back and keeps."""
         import keras  # seconds
 
         session = self
@@ -95,12 +103,12 @@ class Session:
             def on_train_begin(self, logs: Any = None) -> None:
                 del logs
                 if session._resumed is not None:
-                    put_the_rest(self.model, others, session._resumed)
+                    put_the_rest(self.model, session.callbacks, session._resumed)
 
             def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
                 for name, value in (logs or {}).items():
                     session.curves.setdefault(name, []).append(float(value))
-                session._epoch_ended(self.model, epoch + 1, others)
+                session._epoch_ended(self.model, epoch + 1)
 
         return Keeping()
 
@@ -134,7 +142,7 @@ class Session:
         self.notes.append(note)
         checkpointing.say(note)
 
-    def _epoch_ended(self, model: Any, done: int, callbacks: Sequence[Any]) -> None:
+    def _epoch_ended(self, model: Any, done: int) -> None:
         if self._writer is None:
             return
         self._tell_failures(self._writer)
@@ -147,7 +155,7 @@ class Session:
             seconds=list(self.seconds),
             arithmetic=self._arithmetic,
         )
-        self._writer.write(take(model, callbacks, progress))
+        self._writer.write(take(model, self.callbacks, progress))
 
     def _tell_failures(self, writer: _Writer) -> None:
         while writer.failures:

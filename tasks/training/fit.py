@@ -17,8 +17,9 @@ from tasks.training.run import (
     Report,
     Trained,
     be_deterministic,
-    callbacks_for,
+    callbacks_of,
     check_steps,
+    deciding_callbacks,
     ensure_compiled,
     final_metrics,
     order,
@@ -57,7 +58,7 @@ def train_with_fit(
                 initial_epoch=session.first,
                 validation_data=(dataset.x_val, dataset.y_val),
                 validation_batch_size=max(config.batch_size, VALIDATION_BATCH),
-                callbacks=[reorder, first, *callbacks_for(config, callbacks, report, session)],
+                callbacks=[reorder, first, *callbacks_of(session, config, report)],
                 verbose=0,
             )
         except Exception as error:
@@ -68,7 +69,7 @@ def train_with_fit(
             model.run_eagerly, model.train_function = True, None
             fit(session)
 
-    with Session(model, dataset, config, "fit", checkpointing) as session:
+    with Session(model, dataset, config, "fit", deciding_callbacks(config, callbacks), checkpointing) as session:
         fit(session)
     # Only early stopping leaves other weights behind than those of the last epoch.
     last = {name: values[-1] for name, values in session.curves.items() if name.startswith("val_")}

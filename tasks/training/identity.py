@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ class Identity(BaseModel):
         compiled: Digest of how the model was compiled: optimizer, loss, metrics, and with which settings.
         data: Digest of the data.
         training: The training's configuration.
+        callbacks: Class and settings of every callback, as far as they are plain.
         tensorflow: Version.
         keras: Version.
     """
@@ -47,6 +49,7 @@ class Identity(BaseModel):
     compiled: str
     data: str
     training: dict[str, Any]
+    callbacks: list[tuple[str, dict[str, Any]]]
     tensorflow: str
     keras: str
 
@@ -78,12 +81,20 @@ _OTHERWISE = {
     "data": "other data",
     "architecture": "another architecture",
     "compiled": "compiled with another optimizer, loss or metrics",
+    "callbacks": "other callbacks",
     "source": "the code of the definition was changed since",
 }
 
 
-def identity_of(model: Any, definition: Definition, dataset: Dataset, config: TrainingConfig, loop: Loop) -> Identity:
-    """The identity of a run whose model is built and compiled."""
+def identity_of(
+    model: Any,
+    definition: Definition,
+    dataset: Dataset,
+    config: TrainingConfig,
+    loop: Loop,
+    callbacks: Sequence[Any] = (),
+) -> Identity:
+    """The identity of a run that has not begun; its model is built and compiled."""
     import keras  # seconds
     import tensorflow as tf
 
@@ -96,6 +107,7 @@ def identity_of(model: Any, definition: Definition, dataset: Dataset, config: Tr
         compiled=_digest(_compiled(model)),
         data=dataset.digest,
         training=config.model_dump(mode="json", exclude=_DECIDES_NOTHING),
+        callbacks=[(type(callback).__qualname__, _settings(callback)) for callback in callbacks],
         tensorflow=tf.__version__,
         keras=keras.__version__,
     )
@@ -106,6 +118,10 @@ def _compiled(model: Any) -> Any:
         return model.get_compile_config()
     except Exception:  # a user's loss may not be serializable; its code is in the definition's file
         return [type(model.optimizer).__name__, model.optimizer.get_config()]
+
+
+def _settings(callback: Any) -> dict[str, Any]:
+    return {k: v for k, v in vars(callback).items() if isinstance(v, str | int | float | bool)}
 
 
 def _source(reference: str) -> str:

@@ -23,8 +23,9 @@ from tasks.training.run import (
     Report,
     Trained,
     be_deterministic,
-    callbacks_for,
+    callbacks_of,
     check_steps,
+    deciding_callbacks,
     ensure_compiled,
     order,
     silent,
@@ -70,10 +71,10 @@ def train_with_custom_loop(
     import keras
 
     ensure_compiled(model, dataset, config)
-    with Session(model, dataset, config, "custom", checkpointing) as session:
+    with Session(model, dataset, config, "custom", deciding_callbacks(config, callbacks), checkpointing) as session:
         loop = _Loop(model, config)
         listeners = keras.callbacks.CallbackList(
-            callbacks_for(config, callbacks, report, session),
+            callbacks_of(session, config, report),
             model=model,
             add_history=True,
             epochs=config.epochs,

@@ -234,17 +234,18 @@ def _reporting_callback(config: TrainingConfig, report: Report, session: Session
     return Reporting()
 
 
-def callbacks_for(config: TrainingConfig, extra: Sequence[Any], report: Report, session: Session) -> list[Any]:
-    """The callbacks of a run in the order in which they see an epoch's logs."""
+def deciding_callbacks(config: TrainingConfig, extra: Sequence[Any]) -> list[Any]:
+    """The callbacks that may end a run or change its course, in their order."""
     import keras
 
-    early = (
-        [keras.callbacks.EarlyStopping("val_loss", patience=config.early_stopping, restore_best_weights=True)]
-        if config.early_stopping
-        else []
-    )
-    deciding = [*early, *extra]
-    return [_reporting_callback(config, report, session), *deciding, session.callback(deciding)]
+    if config.early_stopping is None:
+        return list(extra)
+    return [keras.callbacks.EarlyStopping("val_loss", patience=config.early_stopping, restore_best_weights=True), *extra]
+
+
+def callbacks_of(session: Session, config: TrainingConfig, report: Report) -> list[Any]:
+    """All callbacks of a run in the order in which they see an epoch's logs."""
+    return [_reporting_callback(config, report, session), *session.callbacks, session.callback()]
 
 
 def final_metrics(model: Any, dataset: Dataset, batch_size: int) -> dict[str, float]:

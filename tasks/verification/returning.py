@@ -45,7 +45,8 @@ def refusal(returned: Returned) -> RoundtripError | None:
         return UnsafeError(reasons)
     if verdict.safe is False:
         return UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}")
-    return VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
+    under = f", returned under {verdict.elsewhere}," if verdict.elsewhere else ""
+    return VerificationFailed(f"{returned.version}{under} is not the model that was trained.\n  {reasons}")
 
 
 def load_model(

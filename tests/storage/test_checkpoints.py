@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from tasks.errors import UnreachableError
-from tasks.storage import Store, StoredCheckpoints, layout, list_models
+from tasks.storage import Removal, Retention, Store, StoredCheckpoints, carry_out, layout, list_models, plan
 from tasks.storage import checkpoints as module
 from tasks.training.identity import Identity
 from tasks.training.snapshot import Progress, Snapshot
@@ -27,6 +28,7 @@ def identity(**changes: Any) -> Identity:
         "compiled": "c",
         "data": "d",
         "training": {"epochs": 20},
+        "callbacks": [],
         "tensorflow": "2",
         "keras": "3",
     }
@@ -155,7 +157,7 @@ def test_a_killed_run_that_was_otherwise_is_named_with_the_reason(keeper: Stored
     assert keeper.newest(RUN) is None
     assert said[0].startswith("not resumed: the checkpoint of epoch 5 of 20")
     assert said[0].endswith(
-        "is of another run: definition models.py:mlp(hidden=32), here models.py:mlp(hidden=64); epochs 10, here 20; other data"
+        ": definition models.py:mlp(hidden=32), here models.py:mlp(hidden=64); epochs 10, here 20; other data"
     )
 
 
@@ -186,3 +188,36 @@ def test_a_store_that_does_not_answer_is_no_empty_store(keeper: StoredCheckpoint
     with pytest.raises(UnreachableError):
         keeper.newest(RUN)
     assert kept(keeper)
+
+
+# gc
+
+
+def checkpoints_to_go(store: Store, older_than: timedelta) -> list[Removal]:
+    planned = plan(store, Retention(checkpoints_older_than=older_than))
+    assert {removal.what for removal in planned.removals} <= {"checkpoints"}
+    return planned.removals
+
+
+def test_gc_takes_the_checkpoints_of_a_run_that_nobody_resumed(keeper: StoredCheckpoints, store: Store) -> None:
+    keeper.keep(RUN, snapshot(5))
+    put(store, layout.checkpoint("digits", RUN.run, 6, "half") + "arrays.npz", b"half")
+
+    assert checkpoints_to_go(store, timedelta(days=1)) == []
+    (removal,) = checkpoints_to_go(store, timedelta(0))
+    assert (removal.subject, removal.objects) == (layout.checkpoints("digits", RUN.run), 4)
+
+    done = carry_out(store, plan(store, Retention(checkpoints_older_than=timedelta(0))))
+    assert [each.objects for each in done] == [4]
+    assert kept(keeper) == []
+
+
+def test_gc_leaves_a_run_that_went_on_after_the_plan(keeper: StoredCheckpoints, store: Store) -> None:
+    keeper.keep(RUN, snapshot(5))
+    planned = plan(store, Retention(checkpoints_older_than=timedelta(0)))
+    later = planned.model_copy(update={"retention": Retention(checkpoints_older_than=timedelta(days=1))})
+
+    (done,) = carry_out(store, later)
+
+    assert done.skipped is not None and "goes on" in done.skipped
+    assert newest_epoch(keeper) == 5

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tasks.storage import Store, StoredCheckpoints, open_store
-from tasks.training import Checkpointing, TrainingConfig
+from tasks.training import Checkpointing, Epoch, TrainingConfig
 from tasks.training.identity import Identity
 from tasks.training.snapshot import Snapshot
 from tests import samples
@@ -41,6 +41,24 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Telling(StoredCheckpoints):
+    """Says when a checkpoint is kept."""
+
+    def __init__(self, store: Store, model: str) -> None:
+        super().__init__(store, model)
+        self.last, self.changed = 0, threading.Condition()
+
+    def keep(self, identity: Identity, snapshot: Snapshot) -> None:
+        super().keep(identity, snapshot)
+        with self.changed:
+            self.last = snapshot.progress.epoch
+            self.changed.notify()
+
+    def wait_for(self, epoch: int) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.last >= epoch)
+
+
 class DiesAtCommit(Store):
     """A store whose client is killed right before it would commit."""
 
@@ -49,7 +67,7 @@ class DiesAtCommit(Store):
         die()
 
 
-class Deadly(StoredCheckpoints):
+class Deadly(Telling):
     """Dies while it writes the checkpoint of one epoch."""
 
     def __init__(self, store: Store, model: str, moment: str) -> None:
@@ -72,11 +90,17 @@ def main(loop: str, case: str, name: str, moment: str = "") -> None:
     builder, data, more = CASES[case]
     config = TrainingConfig.model_validate(_ALWAYS | more)
     definition, model = samples.defined(builder, data)
-    keeper = Deadly(open_store(), name, moment) if moment else StoredCheckpoints(open_store(), name)
+    keeper = Deadly(open_store(), name, moment) if moment else Telling(open_store(), name)
+    begun: list[int] = []
+
+    def report(epoch: Epoch) -> None:
+        begun.append(epoch.number)
+        if len(begun) > 1:  # whoever kills after this line knows that the epoch before was kept
+            keeper.wait_for(epoch.number - 1)
+        print(f"epoch {epoch.number}", flush=True)
+
     keeping = Checkpointing(keeper, definition, "here", lambda line: print(line, flush=True))
-    trained = LOOPS[loop](
-        model, data, config, lambda epoch: print(f"epoch {epoch.number}", flush=True), checkpointing=keeping
-    )
+    trained = LOOPS[loop](model, data, config, report, checkpointing=keeping)
     curves = json.dumps(trained.history.curves, sort_keys=True).encode()
     print("digest", hashlib.sha256(b"".join([*samples.bits(trained.model), curves])).hexdigest(), flush=True)
 

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.data import Dataset
 from tasks.errors import UnreachableError
-from tasks.training import Checkpointing, Trained, TrainingConfig
+from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.identity import Identity, identity_of
 from tasks.training.snapshot import Progress, Snapshot, Unfit, put_variables, take
 from tests import samples
@@ -44,19 +44,7 @@ class InMemory:
 
 
 class Killed(Exception):
-    """Stands for a signal."""
-
-
-class Kill(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
-    """Ends the run in the middle of an epoch, as no handler would."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if epoch == self.epoch:
-            raise Killed
+    """Stands for a signal; comes in the middle of an epoch."""
 
 
 def config_of(**more: Any) -> TrainingConfig:
@@ -78,16 +66,19 @@ def train(
     definition, model = samples.defined(builder, data, seed=config.seed)
     say = (said if said is not None else []).append
     keeping = Checkpointing(keeper, definition, arithmetic, say) if keeper is not None else None
-    extra = [*callbacks(), *([Kill(kill)] if kill is not None else [])]
-    return LOOPS[loop](model, data, config, callbacks=extra, checkpointing=keeping)
+
+    def report(epoch: Epoch) -> None:
+        if kill is not None and epoch.number > kill:
+            raise Killed
+
+    return LOOPS[loop](model, data, config, report, callbacks(), checkpointing=keeping)
 
 
 def killed_and_resumed(loop: str, builder: str, config: TrainingConfig, kill: int, **more: Any) -> Trained:
     keeper = InMemory()
     with pytest.raises(Killed):
         train(loop, builder, config, keeper, kill=kill, **more)
-    # A callback that only ever kills is no part of what decides; the run that goes on has one as well.
-    return train(loop, builder, config, keeper, kill=99, **more)
+    return train(loop, builder, config, keeper, **more)
 
 
 def assert_same(one: Trained, other: Trained) -> None:
@@ -311,6 +302,15 @@ def test_another_run_has_another_name_and_says_why(other: dict[str, Any], words:
     here, there = identity(), identity(**other)
     assert here.run != there.run
     assert words in here.differences(there)
+
+
+def test_another_setting_of_a_callback_is_another_run() -> None:
+    definition, model = samples.defined("compiled", DATA)
+    patient, hasty = (
+        identity_of(model, definition, DATA, config_of(), "fit", [keras.callbacks.EarlyStopping(patience=patience)])
+        for patience in (3, 1)
+    )
+    assert patient.differences(hasty) == ["other callbacks"]
 
 
 def test_a_model_compiled_otherwise_is_another_run() -> None:
