@@ -100,7 +100,7 @@ def gc(
     at, or that is being published or promoted, always stays. What publishers left that died, uploads that were never
     finished, checkpoints of trainings that were killed long ago, and what is left of removed versions go in any case. Each
     is looked at again just before it is removed, so this is safe beside publishers and promotions, and may be interrupted
-    at any moment. MODEL may hold * ? [ ].
+    at any moment. MODEL may be a pattern.
 
     \b
     Examples:
