@@ -92,10 +92,15 @@ def _load(folder: Path, manifest: Manifest, definition: Definition, result: Meas
         raise  # a definition that does not fit is the user's to mend, and says how
     except Exception as error:
         result.loads = False
-        result.error = f"{_versions(manifest, result)}{type(error).__name__}: {str(error).strip()[:800]}"
+        result.error = f"{_versions(manifest, result)}{type(error).__name__}: {_gist(error)}"
         return None
     result.loads = True
     return model
+
+
+def _gist(error: Exception) -> str:
+    """What an error of Keras' says, which wraps each in the configuration of all that was being made around it."""
+    return str(error).rpartition("Exception encountered:")[2].strip()[:800]
 
 
 def _versions(manifest: Manifest, result: Measurement) -> str:
@@ -116,7 +121,7 @@ def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) 
         found = format_.predict(model, x)
     except Exception as error:
         result.loads = False
-        why = f"{type(error).__name__}: {str(error).strip()[:800]}"
+        why = f"{type(error).__name__}: {_gist(error)}"
         result.error = f"{_versions(manifest, result)}The returned model can't be called: {why}"
         return
     _compare_outputs(y, found, result)
