@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def handle(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> N
             names = ("ROUNDTRIP_TEST", "ROUNDTRIP_MORE")
             emit({"folder": str(Path.cwd()), "values": [os.environ.get(name) for name in names]})
         case "interpreter":
-            emit({"packages": [name for name in ("numpy", "pydantic") if find_spec(name)]})
+            emit({"prefix": sys.prefix, "path": sys.path})
         case "child":
             emit({"pid": Child("tests.echo_child").pid})
         case "sleep":

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,8 @@ def test_a_child_may_run_under_another_interpreter() -> None:
     child = Child("tests.echo_child", python=bare)
     try:
         found = child.ask({"do": "interpreter"})
-        assert found["packages"] == []
+        assert found["prefix"] == sys.base_prefix != sys.prefix
+        assert sysconfig.get_path("purelib") not in found["path"]
         assert child.pid != os.getpid()
     finally:
         child.end()
