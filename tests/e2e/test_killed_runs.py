@@ -11,7 +11,7 @@ from tests.e2e.commands import Home, end_of, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-JOB = ("run", "weights-h5", "--epochs", "60", "--checkpoint-every", "1", "--compiler", "eager", "--json", "--name")
+JOB = ("run", "weights-h5", "--epochs", "25", "--checkpoint-every", "1", "--compiler", "eager", "--json", "--name")
 
 
 @pytest.fixture
@@ -52,5 +52,5 @@ def _data(folder: Path) -> Path:
 
     rng = np.random.default_rng(0)
     path = folder / "data.npz"
-    np.savez(path, x=rng.standard_normal((600, 8)).astype(np.float32), y=rng.integers(0, 3, 600))
+    np.savez(path, x=rng.standard_normal((200, 8)).astype(np.float32), y=rng.integers(0, 3, 200))
     return path
