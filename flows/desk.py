@@ -23,7 +23,7 @@ from flows.server import PrefectServer
 from tasks.children import Child, quick_imports
 from tasks.errors import RoundtripError
 from tasks.settings import StoreConfig
-from tasks.storage import VersionRef, embedded
+from tasks.storage import VersionRef, embedded, open_store
 from tasks.verification.loader import Loader
 
 # With fewer processors, the proof's own import waits until the servers, which others wait for, are up.
@@ -81,6 +81,8 @@ class Desk:
 
     def __enter__(self) -> Self:
         try:
+            if not self._own_store:
+                open_store()  # a wrong address is said now, not when everything else is up
             with quick_imports():
                 from flows.return_model import return_model  # imports Prefect, while its server starts
 

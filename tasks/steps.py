@@ -8,7 +8,6 @@ boto3's own attempts. What fails by bad input is not, for it would fail again.
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -37,10 +36,10 @@ from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
 from tasks.errors import DeniedError, InputError, UnreachableError, UnsafeError, VerificationFailed
 from tasks.serialization import Bundle, format_named
-from tasks.settings import STORE_VARIABLE, StoreConfig
+from tasks.settings import StoreConfig
 from tasks.storage import Manifest, VersionRef, layout
+from tasks.storage.conformance import check_store as probe_store
 from tasks.storage.manifest import DataRecord, TrainingRecord
-from tasks.storage.store import check_store as probe_store
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
 from tasks.training import Epoch, Trained, TrainingConfig
@@ -104,25 +103,29 @@ def _is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
 
 def _open(config: StoreConfig) -> storage.Store:
     """The configured store, opened once a process: a boto3 client costs 0.2 s."""
-    return _opened(config.model_copy(update={"url": config.url or os.environ.get(STORE_VARIABLE)}))
+    return _opened(config.completed())
 
 
 @cache
 def _opened(config: StoreConfig) -> storage.Store:
-    if not config.aws_credentials:
+    if not (config.aws_credentials or config.s3_bucket):
         return storage.open_store(config)
-    from prefect_aws import AwsCredentials  # 2 s, and only where a block is named
+    from prefect_aws import AwsCredentials, S3Bucket  # 2 s, and only where a block is named
 
-    block: Any = AwsCredentials.load(config.aws_credentials)
-    given = {
-        "aws_access_key_id": block.aws_access_key_id,
-        "aws_secret_access_key": block.aws_secret_access_key and block.aws_secret_access_key.get_secret_value(),
-        "aws_session_token": block.aws_session_token,
-        "profile_name": block.profile_name,
-        "region_name": block.region_name,
-        "endpoint_url": block.aws_client_parameters.endpoint_url,
-    }
-    return storage.open_store(config, {name: value for name, value in given.items() if value})
+    if not config.s3_bucket:
+        return storage.open_store(config, _access_of(AwsCredentials.load(config.aws_credentials)))
+    if config.url or config.aws_credentials:
+        raise InputError(
+            f"The store is named twice: by the S3Bucket block {config.s3_bucket!r} and beside it. Name it once."
+        )
+    bucket: Any = S3Bucket.load(config.s3_bucket)
+    url = f"s3://{bucket.bucket_name}/{bucket.bucket_folder.strip('/')}"
+    return storage.open_store(config.model_copy(update={"url": url, "s3_bucket": None}), _access_of(bucket.credentials))
+
+
+def _access_of(block: Any) -> storage.Access:
+    """What an AwsCredentials or a MinIOCredentials block gives; it takes on the role that the block names."""
+    return storage.Access(block.get_boto3_session(), block.aws_client_parameters.get_params_override())
 
 
 # Upstream

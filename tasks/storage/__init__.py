@@ -6,11 +6,13 @@ an alias' history. The protocol, its invariants and what a reader sees after a c
 """
 
 from tasks.storage.aliases import Revision, advance_latest, alias_history, move_alias
+from tasks.storage.client import Access
 from tasks.storage.manifest import Environment, FileEntry, Manifest
 from tasks.storage.store import Store, open_store
 from tasks.storage.versions import VersionRef, fetch, list_models, list_versions, publish, read_manifest, resolve
 
 __all__ = [
+    "Access",
     "Environment",
     "FileEntry",
     "Manifest",

@@ -77,6 +77,11 @@ def revision(model: str, name: str, number: int) -> str:
     return f"{alias(model, name)}{_REVISIONS - 1 - number:010d}.json"
 
 
+def scratch(name: str) -> str:
+    """Prefix for probes of the store itself; no model's name starts with a dot."""
+    return f".roundtrip/{name}/"
+
+
 def check_relative(path: str) -> str:
     """A path from a manifest, where it stays inside its bundle.
 
