@@ -1,0 +1,182 @@
+"""What the user's store is, as `python -m flows doctor` tells it: access, guarantees, settings, and what each step costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from tasks.errors import DeniedError, RoundtripError
+from tasks.settings import StoreConfig
+from tasks.storage import layout
+from tasks.storage.client import default_access
+from tasks.storage.conformance import Check, examine
+from tasks.storage.store import Store
+
+# Amazon's list price in us-east-1, dollars: a request that writes or lists, one that reads.
+_WRITE, _READ = 0.005 / 1000, 0.0004 / 1000
+_REQUESTS = (
+    # What, writes and lists, reads: a version whose eight files are small, of a model with one alias.
+    ("publish", 9, 0),
+    ("resolve", 1, 1),
+    ("return", 4, 11),
+)
+
+
+def diagnose(store: Store, config: StoreConfig, *, write: bool, thorough: bool) -> Iterator[Check]:
+    """Check a store that was opened, and so answers.
+
+    Args:
+        store: The store.
+        config: With which it was opened, completed.
+        write: Whether to write probes; without it only reading is checked.
+        thorough: Also move what takes longer: 1,000 objects, a large file.
+
+    Yields:
+        Checks, in the order in which they should be read.
+    """
+    yield _address(store)
+    if config.url and not config.aws_credentials:
+        yield _credentials()
+    access, writable = _access(store, write=write)
+    yield access
+    if writable:
+        yield from examine(store, thorough=thorough)
+        yield from _options(store, config)
+    else:
+        advice = f"Run it with credentials that may write and delete below {store.uri(layout.scratch('*'))}."
+        yield Check("guarantees", "warning", "not checked: that takes writing, and cleaning up", advice)
+    yield from _bucket(store)
+    yield _costs()
+
+
+def _address(store: Store) -> Check:
+    endpoint, region = urlsplit(store.client.meta.endpoint_url), store.client.meta.region_name
+    style = (getattr(store.client.meta.config, "s3", None) or {}).get("addressing_style", "virtual")
+    detail = f"{store.url} at {endpoint.geturl()}, region {region}, {style} addressing"
+    local = endpoint.hostname in {"127.0.0.1", "::1", "localhost"}
+    if endpoint.scheme == "http" and not local:
+        return Check("address", "warning", detail, "What is sent can be read and changed on the way. Use https://.")
+    return Check("address", "ok", detail)
+
+
+def _credentials() -> Check:
+    found = default_access().session.get_credentials()
+    if found is None:
+        return Check("credentials", "problem", "none", "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+    until = getattr(found, "_expiry_time", None)  # of roles and sign-ons, which renew themselves
+    ends = f", until {until.astimezone(UTC):%H:%M} UTC, then renewed" if isinstance(until, datetime) else ""
+    return Check("credentials", "ok", f"from {found.method}{ends}")
+
+
+def _access(store: Store, *, write: bool) -> tuple[Check, bool]:
+    """What the credentials may do; and whether the suite can write."""
+    lists = reads = True
+    probe = replace(store, prefix=store.prefix + layout.scratch(layout.new_version()))
+    try:
+        store.keys("", limit=1)
+    except DeniedError:
+        lists = False
+    try:
+        probe.exists("key")
+    except DeniedError:
+        reads = False
+    may = [name for name, can in (("list", lists), ("read", reads)) if can]
+    if not (lists and reads):
+        advice = "Allow s3:ListBucket on the bucket and s3:GetObject on its objects (tasks/storage/README.md)."
+        return Check("access", "problem", f"these credentials may only {' and '.join(may) or 'connect'}", advice), False
+    if not write:
+        return Check("access", "ok", "may list and read; writing was not tried"), False
+    try:
+        probe.put_if_absent("key", b"probe")
+    except DeniedError:
+        advice = "Enough to return a model; to publish, allow s3:PutObject (tasks/storage/README.md)."
+        return Check("access", "warning", "read-only: these credentials may list and read", advice), False
+    try:
+        probe.delete("key")
+    except DeniedError:
+        advice = f"Only `gc` needs s3:DeleteObject. {probe.uri('key')} stays."
+        return Check("access", "ok", "may list, read and write, not delete", advice), False
+    return Check("access", "ok", "may list, read, write and delete"), True
+
+
+def _options(store: Store, config: StoreConfig) -> Iterator[Check]:
+    """Whether an object that is written gets what is configured."""
+    wanted = {
+        "ServerSideEncryption": config.encryption,
+        "StorageClass": config.storage_class if config.storage_class != "STANDARD" else None,
+        "TagCount": config.tags and len(config.tags.split("&")),
+    }
+    wanted = {name: value for name, value in wanted.items() if value}
+    if not wanted:
+        return
+    probe = replace(store, prefix=store.prefix + layout.scratch(layout.new_version()))
+    try:
+        probe.put_if_absent("key", b"probe")
+        with probe.errors("key"):
+            head: Any = probe.client.head_object(Bucket=probe.bucket, Key=f"{probe.prefix}key")
+            found = {name: head.get(name) for name in wanted}
+            if "TagCount" in wanted:
+                tags = probe.client.get_object_tagging(Bucket=probe.bucket, Key=f"{probe.prefix}key")["TagSet"]
+                found["TagCount"] = len(tags)
+    except RoundtripError as error:
+        yield Check(
+            "options", "problem", str(error), "Check ROUNDTRIP_STORE_ENCRYPTION, _KMS_KEY, _STORAGE_CLASS and _TAGS."
+        )
+        return
+    finally:
+        probe.delete("key")
+    ignored = [name for name, value in wanted.items() if found[name] != value]
+    if ignored:
+        yield Check("options", "problem", f"the store ignores {', '.join(ignored)}", "Unset them, or use another store.")
+    else:
+        yield Check("options", "ok", f"applied: {', '.join(wanted)}")
+
+
+def _bucket(store: Store) -> Iterator[Check]:
+    """Settings of the bucket that concern models, as far as the credentials may see them."""
+    from botocore.exceptions import ClientError
+
+    try:
+        versioning = store.client.get_bucket_versioning(Bucket=store.bucket).get("Status", "off")
+    except ClientError:
+        versioning = None
+    if versioning == "Enabled":
+        advice = "What `gc` removes is still kept and paid for: add a lifecycle rule that ends noncurrent versions."
+        yield Check("bucket versioning", "warning", "on", advice)
+    elif versioning:
+        yield Check("bucket versioning", "ok", versioning.lower())
+    try:
+        rules: list[Any] = store.client.get_bucket_lifecycle_configuration(Bucket=store.bucket).get("Rules", [])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            return  # may not look, or no such thing here
+        rules = []
+    yield _lifecycle(store, [rule for rule in rules if rule.get("Status") == "Enabled"])
+
+
+def _lifecycle(store: Store, rules: list[Any]) -> Check:
+    ends = [rule for rule in rules if "Expiration" in rule and _reaches(rule, store.prefix)]
+    if any("Days" in rule["Expiration"] or "Date" in rule["Expiration"] for rule in ends):
+        advice = "It deletes models behind Roundtrip's back. Limit the rule to other prefixes; `gc` removes old versions."
+        return Check("bucket lifecycle", "problem", "a rule ends objects below this store", advice)
+    if not any("AbortIncompleteMultipartUpload" in rule for rule in rules):
+        advice = "Add a rule that aborts unfinished multipart uploads after a few days; `gc` does it too."
+        return Check("bucket lifecycle", "ok", "no rule ends models", advice)
+    return Check("bucket lifecycle", "ok", "ends unfinished uploads, no models")
+
+
+def _reaches(rule: Any, prefix: str) -> bool:
+    """Whether a rule is about keys below the prefix, or may be."""
+    only = rule.get("Filter", {})
+    below = only.get("Prefix") or only.get("And", {}).get("Prefix") or rule.get("Prefix") or ""
+    return bool(below.startswith(prefix) or prefix.startswith(below))
+
+
+def _costs() -> Check:
+    """Requests of each step, and their price on Amazon S3."""
+    parts = [f"{what} {writes + reads} requests" for what, writes, reads in _REQUESTS]
+    thousand = 1000 * sum(writes * _WRITE + reads * _READ for _, writes, reads in _REQUESTS)
+    return Check("cost", "ok", f"{', '.join(parts)}: ${thousand:.2f} for 1,000 of each on Amazon S3, for 8 small files")
