@@ -59,6 +59,7 @@ class Outcome:
             "metrics": self.version.metrics,
             "verdict": self.returned.verdict.model_dump(mode="json"),
             "latest": self.returned.latest,
+            "unwritten": self.returned.unwritten,
         }
 
 

@@ -34,7 +34,7 @@ from pydantic import BaseModel, Field
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import DeniedError, InputError, UnreachableError, UnsafeError, VerificationFailed
+from tasks.errors import DeniedError, ForbiddenError, InputError, UnreachableError, UnsafeError, VerificationFailed
 from tasks.serialization import Bundle, format_named
 from tasks.settings import StoreConfig
 from tasks.storage import Manifest, VersionRef, layout
@@ -57,12 +57,18 @@ _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=No
 
 
 class Returned(BaseModel):
-    """What the downstream flow hands back."""
+    """What the downstream flow hands back.
+
+    Attributes:
+        latest: Whether `latest` points at the version now.
+        unwritten: What could not be written, and why, with credentials that may only read; else None.
+    """
 
     version: VersionRef
     path: str
     verdict: Verdict
     latest: bool
+    unwritten: str | None = None
 
 
 class Rebuild(BaseModel):
@@ -228,8 +234,7 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
         return storage.fetch(place, manifest, Path(to) if to else None)
     except UnsafeError as error:
         verdict = refused(manifest.model, manifest.version, str(error), intact=False)
-        verification.record(place, verdict)
-        error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
+        error.outcome = _recorded(place, manifest, verdict, path="")
         raise
 
 
@@ -246,12 +251,25 @@ def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: Sto
     """Make the verdict, keep it in the store, and move `latest` where it passed."""
     place = _open(store)
     verdict = verification.judge(manifest, measured)
-    verification.record(place, verdict)
-    latest = verdict.passed and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    returned = _recorded(place, manifest, verdict, path=str(folder))
+    if returned.unwritten:
+        get_run_logger().warning("%s", returned.unwritten)
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
     create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
-    return Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+    return returned
+
+
+def _recorded(place: storage.Store, manifest: Manifest, verdict: Verdict, *, path: str) -> Returned:
+    """Keep a verdict and move `latest` where it passed; whoever may only read has the proof all the same."""
+    latest, unwritten, lacking = False, None, f"The verdict is not in the store and `{layout.LATEST}` did not move"
+    try:
+        verification.record(place, verdict)
+        lacking = f"`{layout.LATEST}` did not move"
+        latest = verdict.passed and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    except ForbiddenError as error:
+        unwritten = f"{lacking}: {error}"
+    return Returned(version=reference(place, manifest), path=path, verdict=verdict, latest=latest, unwritten=unwritten)
 
 
 def accept(returned: Returned) -> Returned:

@@ -26,7 +26,8 @@ def return_(
 
     Every file is held against its digest, the bundle is inspected, the model is loaded in a process that trained nothing,
     and each weight and the outputs on the stored probe are compared. The verdict is kept in the store; `latest` moves to a
-    newer version that passed.
+    newer version that passed. With credentials that may only read, the proof is the same and the files are handed over, but
+    neither is written: the line at the end, and `unwritten` in the JSON, say so. The exit code is the verdict's.
 
     \b
     Examples:
@@ -54,6 +55,7 @@ def return_(
         "format": returned.version.format,
         "verdict": returned.verdict.model_dump(mode="json"),
         "latest": returned.latest,
+        "unwritten": returned.unwritten,
     }
     finish(document, as_json, error, lambda: _print_verdict(returned))
 
@@ -63,3 +65,5 @@ def _print_verdict(returned: Any) -> None:
 
     for line in verdict_lines(returned.verdict, returned.path):
         out.print(line, soft_wrap=True)
+    if returned.unwritten:
+        out.print(f"  {returned.unwritten}", style="yellow", soft_wrap=True)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tasks.errors import DeniedError, RoundtripError
+from tasks.errors import DeniedError, ForbiddenError, RoundtripError
 from tasks.storage import layout
 from tasks.storage.guarantees import GOOD_SERVERS, GUARANTEES, Guarantee, put_if_absent
 from tasks.storage.probes import Lacking, clear
@@ -46,7 +46,7 @@ def check_store(store: Store) -> None:
             f"The store at {store.endpoint} ignores `If-None-Match: *`: {lack}. Versions could be lost on it. {GOOD_SERVERS}"
         ) from None
     finally:
-        with suppress(DeniedError):  # whoever may write but not delete leaves a few bytes, which `gc` finds
+        with suppress(ForbiddenError):  # whoever may write but not delete leaves a few bytes, which `gc` finds
             probe.delete("key")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks.errors import DeniedError, RoundtripError
+from tasks.errors import ForbiddenError, RoundtripError
 from tasks.settings import StoreConfig
 from tasks.storage import layout
 from tasks.storage.client import default_access
@@ -72,34 +72,33 @@ def _credentials() -> Check:
 
 
 def _access(store: Store, *, write: bool) -> tuple[Check, bool]:
-    """What the credentials may do; and whether the suite can write."""
-    lists = reads = True
+    """What the credentials may do; and whether the suite can write, and clean up."""
     probe = replace(store, prefix=store.prefix + layout.scratch(layout.new_version()))
-    try:
-        store.keys("", limit=1)
-    except DeniedError:
-        lists = False
-    try:
-        probe.exists("key")
-    except DeniedError:
-        reads = False
-    may = [name for name, can in (("list", lists), ("read", reads)) if can]
+    found: list[str] = []
+    lists = _may(lambda: found.extend(store.keys("", limit=1)))
+    writes = write and _may(lambda: probe.put_if_absent("key", b"probe"))
+    # Of a key that is not there, nobody learns whether he might have read it.
+    reads = _may(lambda: probe.get("key")) if writes else not found or _may(lambda: store.exists(found[0]))
+    deletes = writes and _may(lambda: probe.delete("key"))
+    can = {"list": lists, "read": reads, "write": writes, "delete": deletes}
+    detail = f"may {', '.join(verb for verb, allowed in can.items() if allowed) or 'do nothing'}"
     if not (lists and reads):
-        advice = "Allow s3:ListBucket on the bucket and s3:GetObject on its objects (tasks/storage/README.md)."
-        return Check("access", "problem", f"these credentials may only {' and '.join(may) or 'connect'}", advice), False
+        advice = "Nothing can be returned. Policies that are enough: deployments/policies."
+        return Check("access", "problem", detail, advice), False
     if not write:
-        return Check("access", "ok", "may list and read; writing was not tried"), False
+        return Check("access", "ok", f"{detail}; writing was not tried"), False
+    if not writes:
+        advice = "Enough to return a model. To publish, too: deployments/policies/publisher.json."
+        return Check("access", "warning", f"read-only: {detail}", advice), False
+    return Check("access", "ok", detail, "" if deletes else f"{probe.uri('key')} stays; `gc` needs to delete."), deletes
+
+
+def _may(request: Callable[[], object]) -> bool:
     try:
-        probe.put_if_absent("key", b"probe")
-    except DeniedError:
-        advice = "Enough to return a model; to publish, allow s3:PutObject (tasks/storage/README.md)."
-        return Check("access", "warning", "read-only: these credentials may list and read", advice), False
-    try:
-        probe.delete("key")
-    except DeniedError:
-        advice = f"Only `gc` needs s3:DeleteObject. {probe.uri('key')} stays."
-        return Check("access", "ok", "may list, read and write, not delete", advice), False
-    return Check("access", "ok", "may list, read, write and delete"), True
+        request()
+    except ForbiddenError:
+        return False
+    return True
 
 
 def _options(store: Store, config: StoreConfig) -> Iterator[Check]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import boto3
@@ -20,6 +21,7 @@ from tasks.shared_server import free_ports
 from tasks.storage import Access, Store, embedded, open_store
 from tasks.storage.client import make_client
 from tests.servers.ceph import Ceph, missing
+from tests.servers.policies import PREFIX, ROLES, bucket_policy
 from tests.servers.processes import Processes, until
 
 _KEY, _SECRET = "roundtrip-tests", "secret-of-the-tests"
@@ -129,3 +131,57 @@ def _make_bucket(server: Server) -> None:
         return True
 
     until(made, f"a bucket at {server.endpoint}")
+
+
+@pytest.fixture(scope="session")
+def ceph_with_roles(ceph_cluster: tuple[Ceph, Server]) -> Server:
+    cluster, owner = ceph_cluster
+    server = replace(owner, bucket="shared")
+    _make_bucket(server)
+    for role in ROLES:
+        cluster.user(role, role, f"{role}-secret")
+    _give(server, "arn:aws:iam:::user/")
+    return server
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_with_roles() -> Iterator[Server]:
+    """The embedded server's own recipe, with users beside its one."""
+    with Processes() as processes, tempfile.TemporaryDirectory() as path:
+        folder = Path(path)
+        recipe = embedded._recipe(folder)
+        config = json.loads((folder / "s3.json").read_text())
+        config["identities"] += [
+            {"name": role, "credentials": [{"accessKey": role, "secretKey": f"{role}-secret"}], "actions": []}
+            for role in ROLES
+        ]
+        (folder / "s3.json").write_text(json.dumps(config))
+        processes.start(recipe["command"], {**os.environ, **recipe["env"]}, folder / "log")
+        state = recipe["state"]
+        server = Server("seaweedfs", state["endpoint"], state["access_key"], state["secret_key"], "shared")
+        _make_bucket(server)
+        _give(server, "arn:aws:iam::000000000000:user/")
+        yield server
+
+
+@pytest.fixture(params=["ceph_with_roles", "seaweedfs_with_roles"])
+def enforcing(request: pytest.FixtureRequest) -> Server:
+    """Servers that enforce policies, each with a user for every role; a role's access key is its name."""
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+def _give(server: Server, users: str) -> None:
+    """Give each role its policy; the server may take a moment to heed it."""
+    client = make_client(server.access(), StoreConfig())
+    client.put_bucket_policy(Bucket=server.bucket, Policy=bucket_policy(server.bucket, users))
+    reader = make_client(server.access("reader", "reader-secret"), StoreConfig())
+
+    def heeded() -> bool:
+        try:
+            reader.list_objects_v2(Bucket=server.bucket, Prefix=f"{PREFIX}/")
+        except ClientError:
+            return False
+        return True
+
+    until(heeded, f"{server.name} heeds its policies")
