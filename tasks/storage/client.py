@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 THREADS = 8
+_CONNECTIONS = 40  # kept open at most: the guarantees' 20 racing writers, and the checks beside them
 _WRITES = ("PutObject", "CreateMultipartUpload")
 _SERVER_ERROR, _PASSING = 500, {429, 502, 503, 504}  # the second: what a gateway says for a server that is busy or coming up
 # Of the first contact alone: a wrong address is said within five seconds, while a long transfer is patient.
@@ -113,7 +114,7 @@ def first_contact(access: Access, options: StoreConfig, bucket: str, prefix: str
 
 def _client(access: Access, options: StoreConfig, **patience: Any) -> S3Client:
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, CredentialRetrievalError, SSOError, TokenRetrievalError
 
     given = dict(access.client)
     theirs: Config | None = given.pop("config", None)
@@ -123,7 +124,7 @@ def _client(access: Access, options: StoreConfig, **patience: Any) -> S3Client:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         tcp_keepalive=True,
-        max_pool_connections=THREADS + 4,
+        max_pool_connections=_CONNECTIONS,
     )
     config = (config.merge(theirs) if theirs else config).merge(Config(**patience))
     try:
@@ -133,6 +134,8 @@ def _client(access: Access, options: StoreConfig, **patience: Any) -> S3Client:
             # block), only the client knows; a second one costs 5 ms.
             config = config.merge(Config(s3={"addressing_style": "path"}))
             client = access.session.client("s3", **given, config=config)
+    except (CredentialRetrievalError, SSOError, TokenRetrievalError):
+        raise  # not the configuration: whoever hands them out refused
     except (BotoCoreError, ValueError) as error:
         raise InputError(f"The AWS configuration can't be used: {error}") from error
     _add_options(client, options)

@@ -40,11 +40,15 @@ def diagnose(store: Store, config: StoreConfig, *, write: bool, thorough: bool) 
     yield _address(store)
     if config.url and not config.aws_credentials:
         yield _credentials()
+    options = _options(store, config) if write else None
+    if options:
+        yield options
+        if options.status == "problem":
+            return  # nothing can be written as it is configured, so nothing else can be said
     access, writable = _access(store, write=write)
     yield access
     if writable:
         yield from examine(store, thorough=thorough)
-        yield from _options(store, config)
     else:
         advice = f"Run it with credentials that may write and delete below {store.uri(layout.scratch('*'))}."
         yield Check("guarantees", "warning", "not checked: that takes writing, and cleaning up", advice)
@@ -101,37 +105,33 @@ def _may(request: Callable[[], object]) -> bool:
     return True
 
 
-def _options(store: Store, config: StoreConfig) -> Iterator[Check]:
-    """Whether an object that is written gets what is configured."""
-    wanted = {
+def _options(store: Store, config: StoreConfig) -> Check | None:
+    """Whether an object that is written gets what is configured; None where nothing is, or nothing may be written."""
+    wanted: dict[str, Any] = {
         "ServerSideEncryption": config.encryption,
         "StorageClass": config.storage_class if config.storage_class != "STANDARD" else None,
         "TagCount": config.tags and len(config.tags.split("&")),
     }
     wanted = {name: value for name, value in wanted.items() if value}
     if not wanted:
-        return
+        return None
     probe = replace(store, prefix=store.prefix + layout.scratch(layout.new_version()))
+    where: Any = {"Bucket": probe.bucket, "Key": f"{probe.prefix}key"}
     try:
         probe.put_if_absent("key", b"probe")
         with probe.errors("key"):
-            head: Any = probe.client.head_object(Bucket=probe.bucket, Key=f"{probe.prefix}key")
-            found = {name: head.get(name) for name in wanted}
+            found: dict[str, Any] = {**probe.client.head_object(**where)}
             if "TagCount" in wanted:
-                tags = probe.client.get_object_tagging(Bucket=probe.bucket, Key=f"{probe.prefix}key")["TagSet"]
-                found["TagCount"] = len(tags)
-    except RoundtripError as error:
-        yield Check(
-            "options", "problem", str(error), "Check ROUNDTRIP_STORE_ENCRYPTION, _KMS_KEY, _STORAGE_CLASS and _TAGS."
-        )
-        return
-    finally:
+                found["TagCount"] = len(probe.client.get_object_tagging(**where)["TagSet"])
         probe.delete("key")
-    ignored = [name for name, value in wanted.items() if found[name] != value]
+    except ForbiddenError:
+        return None
+    except RoundtripError as error:
+        return Check("options", "problem", str(error), "Check the variables that start with ROUNDTRIP_STORE_.")
+    ignored = [name for name, value in wanted.items() if found.get(name) != value]
     if ignored:
-        yield Check("options", "problem", f"the store ignores {', '.join(ignored)}", "Unset them, or use another store.")
-    else:
-        yield Check("options", "ok", f"applied: {', '.join(wanted)}")
+        return Check("options", "problem", f"the store ignores {', '.join(ignored)}", "Unset them, or use another store.")
+    return Check("options", "ok", f"applied: {', '.join(wanted)}")
 
 
 def _bucket(store: Store) -> Iterator[Check]:

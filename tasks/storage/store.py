@@ -138,6 +138,7 @@ def open_store(config: StoreConfig | None = None, access: Access | None = None) 
     bucket, prefix = location
     prefix = f"{prefix}/" if prefix else ""
     access = access or default_access()
-    client = make_client(access, config)
+    with Translate(f"s3://{bucket}/{prefix}".rstrip("/"), access.endpoint, "/"):
+        client = make_client(access, config)
     first_contact(access, config, bucket, prefix)
     return Store(client, bucket, prefix, client.meta.endpoint_url)
