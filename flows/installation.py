@@ -24,10 +24,10 @@ _SOME, _ENOUGH = 0.5, 5.0  # GiB
 _COSTLY = {"tensorflow": "python/framework/ops.py", "keras": "src/models/model.py", "prefect": "flows.py"}
 
 
-def check_installation() -> Iterator[Check]:
-    """Check Python, the packages, their bytecode, and the folders."""
+def check_installation(project: Path = _PROJECT) -> Iterator[Check]:
+    """Check Python, the packages against the pins of a `pyproject.toml`, their bytecode, and the folders."""
     yield _python()
-    yield from _packages()
+    yield _packages(project)
     yield _bytecode()
     yield _embedded_server()
     for name, folder in (("data", data_folder()), ("cache", cache_folder()), ("temporary", Path(tempfile.gettempdir()))):
@@ -41,21 +41,19 @@ def _python() -> Check:
     return Check("Python", "problem", f"{found}, where 3.11 or 3.12 is needed", "Run `uv run --python 3.11 ...`.")
 
 
-def _packages() -> Iterator[Check]:
+def _packages(project: Path) -> Check:
     """Hold what is installed against the pins: other versions are known to break the server in silence."""
-    if not _PROJECT.is_file():
-        yield Check("packages", "warning", f"not checked: there is no {_PROJECT}", "Run it in a copy of the whole project.")
-        return
-    document = tomllib.loads(_PROJECT.read_text())
+    if not project.is_file():
+        return Check("packages", "warning", f"not checked: there is no {project}", "Run it in a copy of the whole project.")
+    document = tomllib.loads(project.read_text())
     needed = [_differs(line, needed=True) for line in document["project"]["dependencies"]]
     others = [_differs(line, needed=False) for line in document["tool"]["uv"]["constraint-dependencies"]]
     if any(needed):
-        yield Check("packages", "problem", "; ".join(filter(None, needed)), "Run `uv sync`.")
-    elif any(others):
-        yield Check("packages", "warning", f"not as tested: {'; '.join(filter(None, others))}", "Run `uv sync`.")
-    else:
-        shown = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "prefect", "boto3"))
-        yield Check("packages", "ok", f"as pinned: {shown}")
+        return Check("packages", "problem", "; ".join(filter(None, needed)), "Run `uv sync`.")
+    if any(others):
+        return Check("packages", "warning", f"not as tested: {'; '.join(filter(None, others))}", "Run `uv sync`.")
+    shown = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "prefect", "boto3"))
+    return Check("packages", "ok", f"as pinned: {shown}")
 
 
 def _differs(line: str, *, needed: bool) -> str | None:

@@ -64,13 +64,14 @@ def doctor(no_write: bool, thorough: bool, as_json: bool, debug: bool) -> None:
 def _check_store(*, write: bool, thorough: bool) -> Iterable[Check]:
     from tasks.settings import StoreConfig
     from tasks.storage import open_store
+    from tasks.storage.client import default_access
     from tasks.storage.conformance import Check
     from tasks.storage.diagnosis import diagnose
 
     try:
         config = StoreConfig().completed()
-        store = open_store(config)
-        return list(diagnose(store, config, write=write, thorough=thorough))
+        access = default_access() if config.location() else None
+        return list(diagnose(open_store(config, access), config, access, write=write, thorough=thorough))
     except RoundtripError as error:
         return [Check("store", "problem", str(error))]
 

@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 from tasks.errors import ForbiddenError, RoundtripError
 from tasks.settings import StoreConfig
 from tasks.storage import layout
-from tasks.storage.client import default_access
+from tasks.storage.client import Access
 from tasks.storage.conformance import Check, examine
+from tasks.storage.probes import clear
 from tasks.storage.store import Store
 
 # Amazon's list price in us-east-1, dollars: a request that writes or lists, one that reads.
 _WRITE, _READ = 0.005 / 1000, 0.0004 / 1000
-_REQUESTS = (
+REQUESTS = (
     # What, writes and lists, reads: a version whose eight files are small, of a model with one alias.
     ("publish", 9, 0),
     ("resolve", 1, 1),
@@ -25,12 +26,13 @@ _REQUESTS = (
 )
 
 
-def diagnose(store: Store, config: StoreConfig, *, write: bool, thorough: bool) -> Iterator[Check]:
+def diagnose(store: Store, config: StoreConfig, access: Access | None, *, write: bool, thorough: bool) -> Iterator[Check]:
     """Check a store that was opened, and so answers.
 
     Args:
         store: The store.
         config: With which it was opened, completed.
+        access: With which it was opened; None for the embedded store's own.
         write: Whether to write probes; without it only reading is checked.
         thorough: Also move what takes longer: 1,000 objects, a large file.
 
@@ -38,8 +40,8 @@ def diagnose(store: Store, config: StoreConfig, *, write: bool, thorough: bool) 
         Checks, in the order in which they should be read.
     """
     yield _address(store)
-    if config.url and not config.aws_credentials:
-        yield _credentials()
+    if access:
+        yield _credentials(access)
     options = _options(store, config) if write else None
     if options:
         yield options
@@ -66,10 +68,9 @@ def _address(store: Store) -> Check:
     return Check("address", "ok", detail)
 
 
-def _credentials() -> Check:
-    found = default_access().session.get_credentials()
-    if found is None:
-        return Check("credentials", "problem", "none", "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+def _credentials(access: Access) -> Check:
+    found = access.session.get_credentials()
+    assert found  # the store was opened with them
     until = getattr(found, "_expiry_time", None)  # of roles and sign-ons, which renew themselves
     ends = f", until {until.astimezone(UTC):%H:%M} UTC, then renewed" if isinstance(until, datetime) else ""
     return Check("credentials", "ok", f"from {found.method}{ends}")
@@ -84,6 +85,8 @@ def _access(store: Store, *, write: bool) -> tuple[Check, bool]:
     # Of a key that is not there, nobody learns whether he might have read it.
     reads = _may(lambda: probe.get("key")) if writes else not found or _may(lambda: store.exists(found[0]))
     deletes = writes and _may(lambda: probe.delete("key"))
+    if deletes:
+        clear(probe)  # where the bucket keeps old versions
     can = {"list": lists, "read": reads, "write": writes, "delete": deletes}
     detail = f"may {', '.join(verb for verb, allowed in can.items() if allowed) or 'do nothing'}"
     if not (lists and reads):
@@ -123,7 +126,7 @@ def _options(store: Store, config: StoreConfig) -> Check | None:
             found: dict[str, Any] = {**probe.client.head_object(**where)}
             if "TagCount" in wanted:
                 found["TagCount"] = len(probe.client.get_object_tagging(**where)["TagSet"])
-        probe.delete("key")
+        clear(probe)
     except ForbiddenError:
         return None
     except RoundtripError as error:
@@ -176,6 +179,6 @@ def _reaches(rule: Any, prefix: str) -> bool:
 
 def _costs() -> Check:
     """Requests of each step, and their price on Amazon S3."""
-    parts = [f"{what} {writes + reads} requests" for what, writes, reads in _REQUESTS]
-    thousand = 1000 * sum(writes * _WRITE + reads * _READ for _, writes, reads in _REQUESTS)
+    parts = [f"{what} {writes + reads} requests" for what, writes, reads in REQUESTS]
+    thousand = 1000 * sum(writes * _WRITE + reads * _READ for _, writes, reads in REQUESTS)
     return Check("cost", "ok", f"{', '.join(parts)}: ${thousand:.2f} for 1,000 of each on Amazon S3, for 8 small files")

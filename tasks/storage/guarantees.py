@@ -31,6 +31,7 @@ from tasks.storage.probes import (
     sent_instead,
     sha256,
     text,
+    there,
     uploads,
 )
 from tasks.storage.store import Store
@@ -113,7 +114,7 @@ def cut_off(store: Store) -> str:
     with suppress(BrokenOff), sent_instead(store, "PutObject", send_half):
         put(store, "key", b"x" * 200_000)
     time.sleep(0.3)  # for a server that notices late
-    expect(not store.exists("key"), "half an object is visible after its connection broke")
+    expect(not there(store, "key"), "half an object is visible after its connection broke")
     return "nothing is left of it"
 
 
@@ -159,9 +160,9 @@ def names(store: Store) -> str:
 def read_after_write(store: Store) -> str:
     """What was written is there for the next request."""
     for number in range(5):
-        expect(not store.exists(f"{number}"), "it has an object that nobody wrote")
+        expect(not there(store, f"{number}"), "it has an object that nobody wrote")
         put(store, f"{number}", b"%d" % number)
-        expect(store.exists(f"{number}") and store.get(f"{number}") == b"%d" % number, "what was just written is not there")
+        expect(there(store, f"{number}") and store.get(f"{number}") == b"%d" % number, "what was just written is not there")
     return "at once"
 
 
@@ -262,9 +263,9 @@ def unfinished(store: Store) -> str:
     where: Any = {"Bucket": store.bucket, "Key": f"{store.prefix}key"}
     upload = store.client.create_multipart_upload(**where)["UploadId"]
     store.client.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"x" * 1000)
-    expect(not store.exists("key") and store.keys("") == [], "an upload that is not complete shows as an object")
+    expect(not there(store, "key") and store.keys("") == [], "an upload that is not complete shows as an object")
     store.client.abort_multipart_upload(**where, UploadId=upload)
-    expect(not store.exists("key") and store.keys("") == [], "an upload that was aborted shows as an object")
+    expect(not there(store, "key") and store.keys("") == [], "an upload that was aborted shows as an object")
     expect(not uploads(store), "an upload that was aborted is still kept")
     return "and can be aborted"
 
@@ -279,7 +280,7 @@ def delete(store: Store) -> str:
         put(store, key, b"x")
     store.delete("gone")
     store.delete("gone")
-    expect(not store.exists("gone") and store.keys("") == ["stays"], "a deleted object is still there")
+    expect(not there(store, "gone") and store.keys("") == ["stays"], "a deleted object is still there")
     store.put_if_absent("gone", b"again")
     expect(store.get("gone") == b"again", "a deleted key can't be written again")
     return "at once, and the key is free"

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from tasks.errors import RoundtripError
+from tasks.errors import ForbiddenError, RoundtripError
 from tasks.storage.store import Store
 
 
@@ -32,6 +32,14 @@ def expect(holds: bool, otherwise: str) -> None:
 def put(store: Store, key: str, body: bytes) -> None:
     """Write an object, unconditionally."""
     store.client.put_object(Bucket=store.bucket, Key=store.prefix + key, Body=body)
+
+
+def there(store: Store, key: str) -> bool:
+    """Whether there is such a key, for credentials that may read it."""
+    try:
+        return store.exists(key)
+    except ForbiddenError:
+        return False  # what S3 says of a key that is not there to those who may not list the whole bucket
 
 
 def get_range(store: Store, key: str, first: int, last: int) -> bytes:

@@ -77,7 +77,7 @@ def test_the_environment_names_them_and_a_parameter_wins(moto: Server, monkeypat
 
 def test_the_doctor_says_whether_the_server_applies_them(seaweedfs: Server, ceph: Server) -> None:
     def said(server: Server, **options: str) -> tuple[str, str]:
-        found = diagnose(server.store(**options), StoreConfig.model_validate(options), write=True, thorough=False)
+        found = diagnose(server.store(**options), StoreConfig.model_validate(options), None, write=True, thorough=False)
         return next((check.status, check.detail) for check in found if check.name == "options")
 
     assert said(seaweedfs, storage_class="STANDARD_IA", tags="team=vision") == ("ok", "applied: StorageClass, TagCount")
