@@ -21,11 +21,12 @@ _SCHEDULER_SECONDS = 30.0  # it looks every five
 _NAME = "roundtrip-doctor"
 
 
-def check_prefect(*, write: bool) -> Iterator[Check]:
+def check_prefect(*, write: bool, patience: float = _SCHEDULER_SECONDS) -> Iterator[Check]:
     """Check the configured server.
 
     Args:
         write: Whether to put the scheduler to the test, by a deployment that is removed again and runs nothing.
+        patience: Seconds that the scheduler has.
     """
     url = configured_url()
     if url is None:
@@ -51,7 +52,7 @@ def check_prefect(*, write: bool) -> Iterator[Check]:
             return
         yield _late(client)
         if write:
-            yield _scheduler(client)
+            yield _scheduler(client, patience)
         else:
             yield Check("scheduler", "warning", "not checked: that takes a deployment for a moment", "Leave out --no-write.")
 
@@ -77,7 +78,7 @@ def _late(client: Any) -> Check:
     return Check("late runs", "ok", "none")
 
 
-def _scheduler(client: Any) -> Check:
+def _scheduler(client: Any, patience: float) -> Check:
     """Have a run scheduled: of a deployment without a work pool, so that nobody runs it, and an hour from now."""
     started = time.monotonic()
     flow = client.create_flow_from_name(_NAME)
@@ -87,9 +88,9 @@ def _scheduler(client: Any) -> Check:
     try:
         question = {"deployments": {"id": {"any_": [deployment]}}}
         while not client.request("POST", "/flow_runs/count", json=question).json():
-            if time.monotonic() - started > _SCHEDULER_SECONDS:
+            if time.monotonic() - started > patience:
                 advice = "Start `prefect server services start` beside it, and install sqlalchemy below 2.1 there."
-                return Check("scheduler", "problem", f"scheduled nothing within {_SCHEDULER_SECONDS:.0f} s", advice)
+                return Check("scheduler", "problem", f"scheduled nothing within {patience:.0f} s", advice)
             time.sleep(0.5)
     finally:
         client.delete_deployment(deployment)

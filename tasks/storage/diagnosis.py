@@ -47,9 +47,9 @@ def diagnose(store: Store, config: StoreConfig, access: Access | None, *, write:
         yield options
         if options.status == "problem":
             return  # nothing can be written as it is configured, so nothing else can be said
-    access, writable = _access(store, write=write)
-    yield access
-    if writable:
+    may, cleanable = _access(store, write=write)
+    yield may
+    if cleanable:
         yield from examine(store, thorough=thorough)
     else:
         advice = f"Run it with credentials that may write and delete below {store.uri(layout.scratch('*'))}."
