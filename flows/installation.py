@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import cache_from_source
 from pathlib import Path
 
-from tasks.settings import cache_folder, data_folder
+from tasks.folders import cache_folder, data_folder
 from tasks.storage.conformance import Check
 
 _PROJECT = Path(__file__).parent.parent / "pyproject.toml"

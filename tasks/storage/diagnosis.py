@@ -20,9 +20,9 @@ from tasks.storage.store import Store
 _WRITE, _READ = 0.005 / 1000, 0.0004 / 1000
 REQUESTS = (
     # What, writes and lists, reads: a version whose eight files are small, of a model with one alias.
-    ("publish", 9, 0),
+    ("publish", 10, 0),
     ("resolve", 1, 1),
-    ("return", 4, 11),
+    ("return", 5, 12),
 )
 
 

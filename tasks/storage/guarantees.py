@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.errors import ConflictError, NotFoundError
+from tasks.errors import ConflictError, NotFoundError, UnreachableError
 from tasks.storage import layout
 from tasks.storage.probes import (
     BrokenOff,
@@ -36,7 +36,7 @@ from tasks.storage.probes import (
 )
 from tasks.storage.store import Store
 
-GOOD_SERVERS = "Use a server that keeps it: Amazon S3, Ceph RGW, MinIO, SeaweedFS, R2."
+GOOD_SERVERS = "Use a server that honours it: Amazon S3, Ceph RGW, MinIO, SeaweedFS, R2."
 _WRITERS = 20
 _PART = 5 * 2**20  # the smallest that S3 takes for any part but the last
 
@@ -310,14 +310,12 @@ def anonymous(store: Store) -> str:
     return refuses(store, strip, "a request without a signature")
 
 
-@_guarantee("clock", needed=False, advice="Versions sort by this machine's clock. Set it right, or run an NTP client.")
+@_guarantee("clock", needed=False, advice="Versions sort by this clock, and `gc` goes by the server's. Set both right.")
 def clock(store: Store) -> str:
     """The server's clock and ours agree."""
-    from email.utils import parsedate_to_datetime
-
-    answer = store.client.list_objects_v2(Bucket=store.bucket, Prefix=store.prefix, MaxKeys=1)
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    expect(date is not None, "the server does not say what time it is")
-    apart = abs(parsedate_to_datetime(str(date)).timestamp() - time.time())
+    try:
+        apart = abs(store.now().timestamp() - time.time())
+    except UnreachableError as silent:
+        raise Lacking(str(silent)) from None
     expect(apart < 60, f"this machine's is {apart:.0f} s away from the server's")  # noqa: PLR2004
     return "agrees with ours"

@@ -40,7 +40,7 @@ def test_a_server_that_ignores_put_if_absent_is_refused_with_one_clear_error(rcl
 
     assert str(refusal.value) == (
         f"The store at {rclone.endpoint} ignores `If-None-Match: *`: it overwrote an object that it was asked to keep. "
-        "Versions could be lost on it. Use a server that keeps it: Amazon S3, Ceph RGW, MinIO, SeaweedFS, R2."
+        "Versions could be lost on it. Use a server that honours it: Amazon S3, Ceph RGW, MinIO, SeaweedFS, R2."
     )
     assert store.keys("") == []
 

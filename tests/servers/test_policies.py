@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tasks.errors import ForbiddenError
 from tasks.settings import StoreConfig
-from tasks.storage import Store, advance_latest, fetch, layout, open_store, publish, read_manifest, resolve
+from tasks.storage import (
+    Retention,
+    Store,
+    advance_latest,
+    carry_out,
+    fetch,
+    layout,
+    open_store,
+    plan,
+    publish,
+    read_manifest,
+    remove_version,
+    resolve,
+)
 from tasks.storage.conformance import check_store
 from tasks.storage.manifest import Manifest
 from tasks.verification.verdict import record, refused
 from tests.servers.conftest import Server
 from tests.servers.policies import PREFIX, ROLES
-from tests.storage.samples import manifest_of, published, write
+from tests.storage.samples import manifest_of, published, put, write
 
 pytestmark = pytest.mark.servers
 
@@ -70,13 +84,21 @@ def test_a_returner_writes_verdicts_and_moves_aliases(opened: Opened, tmp_path: 
     assert advance_latest(store, "digits", newer.version, "v")
 
 
-def test_an_operator_removes_what_is_left_over(opened: Opened, version: Manifest) -> None:
+def test_an_operator_removes_versions_and_what_a_dead_publisher_left(
+    opened: Opened, version: Manifest, tmp_path: Path
+) -> None:
+    unneeded, dead = published(opened("publisher"), tmp_path / "unneeded"), layout.new_version()
+    put(opened("publisher"), layout.bundle("digits", dead) + "probe.npz", b"half a version")
     store = opened("operator")
-    key = layout.bundle("digits", version.version) + "probe.npz"
 
-    store.delete(key)
+    freed = remove_version(store, "digits", unneeded.version)
+    planned = plan(store, Retention(leftovers_older_than=timedelta(0)), ["digits"])
+    results = carry_out(store, planned)
 
-    assert key not in store.keys(layout.bundle("digits", version.version))
+    assert freed.objects > len(unneeded.files)
+    assert [done.skipped for done in results if dead in done.removal.subject] == [None]
+    assert store.keys(layout.bundle("digits", dead)) == [layout.manifest("digits", dead)]
+    assert read_manifest(store, *resolve(store, "digits@latest")) == version
 
 
 @pytest.mark.parametrize("role", ["reader", "returner", "operator"])

@@ -77,8 +77,8 @@ def test_versions_and_aliases_are_listed_and_resolved(place: Store, tmp_path: Pa
         resolve(place, "digits@best")
 
 
-def test_the_history_of_racing_promoters_is_one_line(place: Store) -> None:
-    versions = [layout.new_version() for _ in range(6)]
+def test_the_history_of_racing_promoters_is_one_line(place: Store, tmp_path: Path) -> None:
+    versions = [published(place, tmp_path / str(number)).version for number in range(6)]
 
     with ThreadPoolExecutor(max_workers=6) as pool:
         list(pool.map(lambda version: move_alias(place, "digits", "best", version, "v", "race"), versions))
