@@ -6,22 +6,27 @@ it was itself, even where the response was lost on the way and botocore sent the
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import ConflictError, DeniedError, InputError, NotFoundError, UnreachableError
+from tasks.errors import ConflictError, DeniedError, InputError, NotFoundError, RoundtripError, UnreachableError, UnsafeError
 from tasks.settings import StoreConfig
-from tasks.storage import embedded
+from tasks.storage import embedded, retries
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 THREADS = 8
+_ATTEMPTS = 6
+_READINGS = 3  # of a body that breaks off or is not what was written
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestExpired"}
 _ABSENT = {"404", "NoSuchKey", "NotFound", "416", "InvalidRange"}  # the last two: no such bytes of it
+_SHA256 = "sha256"  # the name of the metadata in which a small object's digest stands
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 
 
@@ -51,13 +56,28 @@ class Store:
         return f"s3://{self.bucket}/{self.prefix}{key}"
 
     def get(self, key: str) -> bytes:
-        """A small object's bytes.
+        """A small object's bytes, as they were written.
+
+        Nothing stands above a manifest, a verdict or a revision that could tell a flipped bit in it, so its SHA-256 stands
+        beside it. An object without one, from a tool that loses metadata, is taken as it is.
 
         Raises:
             NotFoundError: There is no such key.
+            UnsafeError: It is not what was written.
         """
-        with self.errors(key):
-            return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
+        for _ in range(_READINGS):
+            body, sha256 = self._read(key)
+            if sha256 is None or hashlib.sha256(body).hexdigest() == sha256:
+                return body
+        raise UnsafeError(f"{self.uri(key)} is not what was written: its SHA-256 is not the one that was stored with it.")
+
+    def get_range(self, key: str, at: int, size: int) -> bytes:
+        """Bytes of an object from `at`; fewer than `size` where it ends before.
+
+        Raises:
+            NotFoundError: There is no such key, or it ends before `at`.
+        """
+        return self._read(key, Range=f"bytes={at}-{at + size - 1}")[0]
 
     def exists(self, key: str) -> bool:
         """Whether there is such a key."""
@@ -71,17 +91,30 @@ class Store:
     def put_if_absent(self, key: str, body: bytes) -> None:
         """Write a small object, unless the key is taken.
 
-        `body` must be unique to its writer (hold an id of its own): a 412 may be the answer to botocore's own second
-        attempt after the response to the first was lost, and only the stored bytes tell whose write won.
+        `body` must be unique to its writer (hold an id of its own): whether a write that failed was done all the same, only
+        the stored bytes tell. A 412 may be the answer to botocore's own second attempt after the response to the first was
+        lost, and a server may write and then say 500.
 
         Raises:
             ConflictError: Somebody else holds the key; nothing was changed.
+            UnreachableError: The store failed; the message says where it is not known whether the object was written.
         """
         try:
             with self.errors(key):
-                self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body, IfNoneMatch="*")
-        except ConflictError:
-            if self.get(key) != body:
+                self.client.put_object(
+                    Bucket=self.bucket,
+                    Key=self.prefix + key,
+                    Body=body,
+                    IfNoneMatch="*",
+                    # SeaweedFS takes a body that contradicts its signature, and Ceph one that contradicts its
+                    # `ChecksumSHA256`; each refuses one that contradicts this.
+                    ContentMD5=base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
+                    Metadata={_SHA256: hashlib.sha256(body).hexdigest()},
+                )
+        except DeniedError:
+            raise
+        except (ConflictError, UnreachableError) as error:
+            if not self._was_written(key, body, error):
                 raise
 
     def keys(self, prefix: str, *, limit: int | None = None) -> list[str]:
@@ -111,6 +144,32 @@ class Store:
         """Turn botocore's errors about `what` into ours."""
         return _Translate(self, what)
 
+    def _was_written(self, key: str, body: bytes, failure: RoundtripError) -> bool:
+        """Whether a write that failed was done all the same."""
+        try:
+            return self.get(key) == body
+        except NotFoundError:
+            return False
+        except RoundtripError as error:
+            raise UnreachableError(
+                f"{failure} It is not known whether {self.uri(key)} was written, for it can't be read either: {error}"
+            ) from failure
+
+    def _read(self, key: str, **arguments: Any) -> tuple[bytes, str | None]:
+        """Bytes, and the SHA-256 that stands beside them; botocore tries requests again, but no bodies that break off."""
+        from botocore.exceptions import BotoCoreError  # 0.2 s
+
+        left = _READINGS
+        with self.errors(key):
+            while True:
+                left -= 1
+                answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key, **arguments)
+                try:
+                    return answer["Body"].read(), answer["Metadata"].get(_SHA256)
+                except BotoCoreError:
+                    if not left:
+                        raise
+
     def _pages(self, prefix: str, *, delimiter: str = "", limit: int | None = None) -> Iterator[Any]:
         arguments: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
         if delimiter:
@@ -118,7 +177,11 @@ class Store:
         if limit is not None:
             arguments["MaxKeys"] = min(limit, 1000)
         with self.errors(prefix or "/"):
-            yield from self.client.get_paginator("list_objects_v2").paginate(**arguments)
+            for page in self.client.get_paginator("list_objects_v2").paginate(**arguments):
+                names = [*page.get("Contents", []), *page.get("CommonPrefixes", [])]
+                if not all(str(n.get("Key") or n.get("Prefix")).startswith(self.prefix + prefix) for n in names):
+                    raise UnreachableError(f"The store {self.url} was asked for {prefix!r} and listed other keys.")
+                yield page
 
 
 class _Translate:
@@ -224,16 +287,18 @@ def _client(endpoint: str | None, session: dict[str, Any]) -> S3Client:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         # `standard` waits with jitter between attempts.
-        retries={"mode": "standard", "total_max_attempts": 6},
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         connect_timeout=5,
         read_timeout=120,
         tcp_keepalive=True,
         max_pool_connections=THREADS + 4,
     )
     try:
-        return boto3.session.Session(**session).client("s3", endpoint_url=endpoint, config=config)
+        client: S3Client = boto3.session.Session(**session).client("s3", endpoint_url=endpoint, config=config)
     except (BotoCoreError, ValueError) as error:
         raise InputError(f"The AWS configuration can't be used: {error}") from error
+    retries.try_again(client, _ATTEMPTS)
+    return client
 
 
 def _custom_endpoint() -> bool:
