@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _STATUSES = {409, 429}
 _DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
+_DAMAGED_ATTEMPTS = 3
 _LONGEST_WAIT = 20.0
 
 
@@ -31,7 +32,8 @@ def try_again(client: S3Client, attempts: int, wait: Callable[[int], float] = wi
         if response is None or attempts >= limit:
             return None
         http, parsed = response
-        worth_it = http.status_code in _STATUSES or parsed.get("Error", {}).get("Code") in _DAMAGED
-        return wait(attempts) if worth_it else None
+        if parsed.get("Error", {}).get("Code") in _DAMAGED:
+            return 0.0 if attempts < _DAMAGED_ATTEMPTS else None
+        return wait(attempts) if http.status_code in _STATUSES else None
 
     client.meta.events.register("needs-retry.s3", needed)

@@ -27,7 +27,7 @@ _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestExpired"}
 _ABSENT = {"404", "NoSuchKey", "NotFound", "416", "InvalidRange"}  # the last two: no such bytes of it
 _SHA256 = "sha256"  # the name of the metadata in which a small object's digest stands
-_TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_TAKEN = {"412", "PreconditionFailed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,12 @@ class Store:
                 )
         except DeniedError:
             raise
-        except (ConflictError, UnreachableError) as error:
-            if not self._was_written(key, body, error):
+        except (ConflictError, UnreachableError) as failure:
+            held = self._held(key, failure)
+            if held is None:
                 raise
+            if held != body:
+                raise ConflictError(f"{self.uri(key)} was written by somebody else first.") from failure
 
     def keys(self, prefix: str, *, limit: int | None = None) -> list[str]:
         """Keys below a prefix in their order, without the store's own prefix; at most `limit`."""
@@ -144,12 +147,12 @@ class Store:
         """Turn botocore's errors about `what` into ours."""
         return _Translate(self, what)
 
-    def _was_written(self, key: str, body: bytes, failure: RoundtripError) -> bool:
-        """Whether a write that failed was done all the same."""
+    def _held(self, key: str, failure: RoundtripError) -> bytes | None:
+        """What a key holds after a write of it failed."""
         try:
-            return self.get(key) == body
+            return self.get(key)
         except NotFoundError:
-            return False
+            return None
         except RoundtripError as error:
             raise UnreachableError(
                 f"{failure} It is not known whether {self.uri(key)} was written, for it can't be read either: {error}"

@@ -7,15 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import RoundtripError
+from tasks.errors import RoundtripError, UnsafeError
+from tasks.storage import Store
 from tests.faults.faults import Fault, Recorded, Recorder, Spoiler, When
-from tests.faults.operations import Operation
-from tests.faults.proxy import Proxy, passed_on
+from tests.faults.operations import Job, Operation
+from tests.faults.proxy import Line, Proxy, passed_on
 from tests.faults.tally import Outcome
-from tests.faults.world import IMPATIENCE, PATIENCE, SMALL, Clients, World
+from tests.faults.witness import Version
+from tests.faults.world import IMPATIENCE, PATIENCE, Clients, World
 
 _LANES = 2
 _SILENT_LANES = 8
+REFUSED = "connection refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,12 @@ class Result:
     """What became of one case.
 
     Attributes:
-        said: The error's message, where there was one.
+        fault: Its name.
+        said: The error, where there was one.
         complaints: What must not be; empty where all is well.
     """
 
+    fault: str
     target: Recorded
     outcome: Outcome
     said: str
@@ -77,40 +82,89 @@ def campaign(ground: Ground, operation: Operation, fault: Fault, when: When, tar
         return [result for results in pool.map(lane, range(lanes)) for result in results]
 
 
+def refusals(ground: Ground, operation: Operation, targets: Sequence[Recorded]) -> list[Result]:
+    """One case for each request: from it on nobody listens at the store's address any more."""
+    results = []
+    for target in targets:
+        proxy = Proxy(f"http://{ground.proxy.upstream[0]}:{ground.proxy.upstream[1]}")
+        world = World(ground.clients, proxy, ground.folder)
+
+        def vanish(line: Line, proxy: Proxy = proxy) -> None:
+            proxy.stop_listening()
+            line.drop()
+
+        results.append(_case(world, operation, Fault(REFUSED, vanish), When.ONWARDS, target))
+        proxy.close()
+    return results
+
+
 def _case(world: World, operation: Operation, fault: Fault, when: When, target: Recorded) -> Result:
-    job = operation.prepare(world)
-    spoiler = Spoiler(fault, target, when)
-    world.case.intercept = spoiler
-    store = world.proxied(IMPATIENCE if fault.silent else PATIENCE)
-    outcome, said, complaints = Outcome.SUCCEEDED, "", []
-    try:
-        operation.run(store, job)
-    except RoundtripError as error:
-        outcome, said = Outcome.REFUSED, f"{error.kind}: {error}"
-    except Exception as error:
-        complaints.append(f"{type(error).__name__} escaped: {error}")
-    finally:
+    """A fault that is noticed by waiting is tried again with more patience where another request was too slow for it."""
+    patience = IMPATIENCE if fault.silent else PATIENCE
+    while True:
+        job = operation.prepare(world)
+        spoiler = Spoiler(fault, target, when)
+        world.case.intercept = spoiler
+        store = world.proxied(patience)
+        error = _run(operation, store, job)
         store.client.close()
-    world.case.settle()
-    world.case.intercept = passed_on
+        world.case.settle()
+        world.case.intercept = passed_on
+        version = (job.manifest.model, job.manifest.version)
+        complaints = aftermath(world, version=version if error is None else None)
+        if spoiler.struck or patience >= PATIENCE:
+            break
+        patience *= 4
     if not spoiler.struck:
         complaints.append("the request was never sent")
-    complaints += aftermath(
-        world, succeeded=outcome is Outcome.SUCCEEDED, version=(job.manifest.model, job.manifest.version)
-    )
-    return Result(target, outcome, said, complaints)
+    complaints += _about(error, world, fault)
+    if error is not None and _must_succeed(fault, when, target):
+        complaints.append("it must succeed")
+    outcome = Outcome.SUCCEEDED if error is None else Outcome.REFUSED
+    said = f"{type(error).__name__}: {error}" if error else ""
+    return Result(str(fault), target, outcome, said, complaints)
 
 
-def aftermath(world: World, *, succeeded: bool, version: tuple[str, str]) -> list[str]:
-    """What must hold after any case: by the witness, by our own reader, and by the next publisher."""
+def _run(operation: Operation, store: Store, job: Job) -> Exception | None:
+    try:
+        operation.run(store, job)
+    except Exception as error:
+        return error
+    return None
+
+
+def _about(error: Exception | None, world: World, fault: Fault) -> list[str]:
+    """What is wrong with an error: it must be one of ours, name the place, and accuse nobody of tampering without cause."""
+    if error is None:
+        return []
+    if not isinstance(error, RoundtripError):
+        return [f"{type(error).__name__} escaped"]
+    said = [] if world.id in str(error) else ["the message does not say where"]
+    return said + (["called tampered with"] if isinstance(error, UnsafeError) and not fault.damages else [])
+
+
+def _must_succeed(fault: Fault, when: When, target: Recorded) -> bool:
+    """Whether an error would be one too many."""
+    if when is When.ONCE:
+        return target.has_digest or not fault.damages
+    return when is When.ALWAYS and fault.done and target.is_document
+
+
+def aftermath(world: World, *, version: Version | None) -> list[str]:
+    """What must hold after any case: by the witness, by our own reader, and by the next publisher.
+
+    Args:
+        world: Where.
+        version: That must be there now, for the operation on it was said to have succeeded.
+    """
     before = set(world.witness.whole)
     complaints = world.witness.complaints()
-    if succeeded and version not in world.witness.whole:
-        complaints.append(f"{version[1]} was said to be published and is not there")
+    if version and version not in world.witness.whole:
+        complaints.append(f"{version[1]} is not there, though all was said to be well")
     try:
         for seen in world.witness.whole - before:
             world.fetched(seen)
-        world.published(SMALL)
+        world.published()
     except RoundtripError as error:
         complaints.append(f"{type(error).__name__} afterwards: {error}")
     return complaints

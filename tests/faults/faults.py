@@ -28,6 +28,16 @@ class Recorded:
     up: int
     down: int
 
+    @property
+    def has_digest(self) -> bool:
+        """Whether a digest travels with its bytes; lists and the XML of multipart uploads have none."""
+        return "?list" not in self.label and not self.label.startswith("POST")
+
+    @property
+    def is_document(self) -> bool:
+        """Whether it is written by put-if-absent."""
+        return self.label.startswith("PUT") and self.label.endswith(".json")
+
     def __str__(self) -> str:
         return self.label + (f" #{self.occurrence + 1}" if self.occurrence else "")
 
@@ -40,12 +50,16 @@ class Fault:
         spoil: What is done to the request.
         strikes: Whether there is anything to spoil about a request.
         silent: The client learns of it by its read time-out only.
+        done: The server did what it was asked; only the answer says otherwise, or nothing.
+        damages: Bytes arrive, and are not those that were sent.
     """
 
     name: str
     spoil: Callable[[Line], None]
     strikes: Callable[[Recorded], bool] = lambda _: True
     silent: bool = False
+    done: bool = False
+    damages: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -87,7 +101,7 @@ def _reset_down(line: Line) -> None:
     line.drop(reset=True)
 
 
-def _cut_short(line: Line) -> None:
+def _cut_off(line: Line) -> None:
     line.reply(line.forward(), cut=True)
     line.drop()
 
@@ -137,6 +151,10 @@ def _has_down(request: Recorded) -> bool:
     return request.down > 0
 
 
+def _puts(request: Recorded) -> bool:
+    return request.label.startswith("PUT")
+
+
 def _completes(request: Recorded) -> bool:
     return request.label.startswith("POST") and request.label.endswith("?uploadId")
 
@@ -144,21 +162,21 @@ def _completes(request: Recorded) -> bool:
 FAULTS = (
     Fault("connection closed", lambda line: line.drop()),
     Fault("reset while sending", _reset_up, _has_up),
-    Fault("reset while receiving", _reset_down, _has_down),
-    Fault("answer lost", _lost),
+    Fault("reset while receiving", _reset_down, _has_down, done=True),
+    Fault("answer lost", _lost, done=True),
     Fault("500", _instead(500, "InternalError")),
-    Fault("500 though done", _afterwards(500, "InternalError")),
+    Fault("500 though done", _afterwards(500, "InternalError"), done=True),
     Fault("503 SlowDown", _instead(503, "SlowDown")),
     Fault("429", _instead(429, "TooManyRequests")),
-    Fault("409 though done", _afterwards(409, "ConditionalRequestConflict"), lambda r: r.label.startswith("PUT")),
-    Fault("404 though completed", _forgotten, _completes),
+    Fault("409 though done", _afterwards(409, "ConditionalRequestConflict"), _puts, done=True),
+    Fault("404 though completed", _forgotten, _completes, done=True),
     Fault("time-out, not done", lambda line: line.hang(), silent=True),
-    Fault("time-out, though done", _late, silent=True),
-    Fault("body cut short", _cut_short, _has_down),
-    Fault("body shortened", _shortened, _has_down),
-    Fault("byte flipped up", _flip_up, _has_up),
-    Fault("byte flipped down", _flip_down, _has_down),
-    Fault("sent twice", _twice),
+    Fault("time-out, though done", _late, silent=True, done=True),
+    Fault("body cut off", _cut_off, _has_down),
+    Fault("body shortened", _shortened, _has_down, damages=True),
+    Fault("byte flipped up", _flip_up, _has_up, damages=True),
+    Fault("byte flipped down", _flip_down, _has_down, damages=True),
+    Fault("sent twice", _twice, done=True),
 )
 
 

@@ -130,6 +130,7 @@ class Proxy:
 
         self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._stopping = threading.Lock()
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
@@ -145,13 +146,15 @@ class Proxy:
 
     def stop_listening(self) -> None:
         """From now on connections are refused; those that are open go on."""
-        self._server.shutdown()
-        self._server.server_close()
+        with self._stopping:
+            if self._thread.is_alive():
+                self._server.shutdown()
+                self._thread.join()
+                self._server.server_close()
 
     def close(self) -> None:
         """Stop, and give the port back."""
         self.stop_listening()
-        self._thread.join()
 
 
 _NOBODYS = Case("")

@@ -2,51 +2,50 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
 
 class Outcome(StrEnum):
-    """How an operation ended."""
+    """How an operation ended, in the words of the table."""
 
-    SUCCEEDED = "succeeded"  # at once, or by trying again
-    REFUSED = "clear error"  # one of ours, that names what failed
+    SUCCEEDED = "done"  # at once, or by trying again
+    REFUSED = "failed"  # one of ours, that names what failed
     DIED = "died"  # by SIGKILL, as it was meant to
 
 
-Counts = Counter[tuple[str, str, str]]
+@dataclass(slots=True)
+class Tally:
+    """How often each operation ended in which way, fault by fault."""
+
+    counts: Counter[tuple[str, str, Outcome]] = field(default_factory=Counter)
+
+    def add(self, operation: str, fault: str, outcome: Outcome) -> None:
+        """Count one case."""
+        self.counts[operation, fault, outcome] += 1
+
+    def table(self) -> str:
+        """Markdown: a row for each fault, a column for each operation, and the sums."""
+        operations = list(dict.fromkeys(operation for operation, *_ in self.counts))
+        faults = list(dict.fromkeys(fault for _, fault, _ in self.counts))
+        lines = [f"| fault | {' | '.join(operations)} |", "| --- |" + " --- |" * len(operations)]
+        lines += [f"| {fault} | {' | '.join(self._cell(each, fault) for each in operations)} |" for fault in faults]
+        sums = Counter[Outcome]()
+        for (*_, outcome), count in self.counts.items():
+            sums[outcome] += count
+        said = ", ".join(f"{sums[outcome]} {outcome}" for outcome in Outcome if sums[outcome])
+        return "\n".join([*lines, "", f"{sums.total()} cases: {said}."])
+
+    def _cell(self, operation: str, fault: str) -> str:
+        found = [(self.counts[operation, fault, outcome], outcome) for outcome in Outcome]
+        return ", ".join(f"{count} {outcome}" for count, outcome in found if count) or "-"
+
+    def to_json(self) -> list[tuple[str, str, str, int]]:
+        """For pytest's cache."""
+        return [(operation, fault, outcome.value, n) for (operation, fault, outcome), n in self.counts.items()]
 
 
-def table(counts: Counts) -> str:
-    """Markdown: a row for each operation and fault, a column for each outcome."""
-    outcomes = list(Outcome)
-    rows = sorted({(operation, fault) for operation, fault, _ in counts}, key=list(dict.fromkeys(
-        (operation, fault) for operation, fault, _ in counts)).index)  # fmt: skip
-    lines = [f"| operation | fault | {' | '.join(outcomes)} |", "| --- | --- |" + " --- |" * len(outcomes)]
-    for operation, fault in rows:
-        found = [counts[operation, fault, outcome] for outcome in outcomes]
-        lines.append(f"| {operation} | {fault} | {' | '.join(str(n or '') for n in found)} |")
-    totals = [sum(n for (*_, outcome), n in counts.items() if outcome == column) for column in outcomes]
-    lines.append(f"| all | {sum(totals)} cases | {' | '.join(map(str, totals))} |")
-    return "\n".join(lines)
-
-
-def save(counts: Counts, path: Path) -> None:
-    """Keep counts for another process."""
-    path.write_text(json.dumps([[*key, n] for key, n in counts.items()]))
-
-
-def load(path: Path) -> Counts:
-    """The counts that `save` kept."""
-    return Counter({(operation, fault, outcome): n for operation, fault, outcome, n in json.loads(path.read_text())})
-
-
-def merged(parts: Iterable[Counts]) -> Counts:
-    """The sum of counts."""
-    total: Counts = Counter()
-    for part in parts:
-        total.update(part)
-    return total
+def from_json(rows: list[tuple[str, str, str, int]]) -> Tally:
+    """The reverse of `Tally.to_json`."""
+    return Tally(Counter({(operation, fault, Outcome(outcome)): n for operation, fault, outcome, n in rows}))

@@ -14,7 +14,18 @@ from botocore.config import Config
 from botocore.retries import base, quota, standard
 
 from tasks.settings import StoreConfig
-from tasks.storage import Manifest, Store, advance_latest, embedded, fetch, move_alias, open_store, read_manifest, retries
+from tasks.storage import (
+    Manifest,
+    Store,
+    advance_latest,
+    embedded,
+    fetch,
+    move_alias,
+    open_store,
+    read_manifest,
+    retries,
+    transfer,
+)
 from tasks.verification.verdict import Verdict, record, refused
 from tests.faults.proxy import Case, Proxy
 from tests.faults.witness import Version, Witness
@@ -25,6 +36,11 @@ PATIENCE = 30.0  # seconds; for faults that are noticed at once
 IMPATIENCE = 0.4  # for those that are noticed by waiting only
 SMALL = {"model/weights.bin": b"w" * 3000, "probe.npz": b"p" * 300}
 LARGE = {"model/weights.bin": b"v" * (5 * 2**20 + 1000), "probe.npz": b"p" * 300}
+
+
+def small_parts() -> None:
+    """Let uploads in parts begin at 5 MiB, the smallest part that S3 takes; for this whole process."""
+    transfer._PART = transfer._SINGLE = 5 * 2**20
 
 
 class _AtOnce(base.BaseRetryBackoff):
