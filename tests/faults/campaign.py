@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.errors import RoundtripError, UnsafeError
@@ -14,10 +15,11 @@ from tests.faults.operations import Job, Operation
 from tests.faults.proxy import Line, Proxy, passed_on
 from tests.faults.tally import Outcome
 from tests.faults.witness import Version
-from tests.faults.world import IMPATIENCE, PATIENCE, Clients, World
+from tests.faults.world import IMPATIENCE, PATIENCE, TINY, Clients, World
 
-_LANES = 2
+_LANES = 3
 _SILENT_LANES = 8
+_OLD_WORLD = 60  # versions
 REFUSED = "connection refused"
 
 
@@ -47,26 +49,35 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where campaigns take place."""
+    """Where campaigns take place. Worlds are used again, for a while: each costs as much as a few cases."""
 
     clients: Clients
     proxy: Proxy
     folder: Path
+    _idle: list[World] = field(default_factory=list)
 
-    def world(self) -> World:
-        """A new store prefix."""
-        return World(self.clients, self.proxy, self.folder)
+    @contextmanager
+    def world(self) -> Iterator[World]:
+        """A store prefix that nobody else uses meanwhile."""
+        try:
+            world = self._idle.pop()
+        except IndexError:
+            world = World(self.clients, self.proxy, self.folder)
+        yield world
+        if len(world.witness.whole) < _OLD_WORLD:
+            self._idle.append(world)
 
 
 def clean_run(ground: Ground, operation: Operation) -> list[Recorded]:
     """The requests of an operation to which nothing happens."""
-    world = ground.world()
-    job = operation.prepare(world)
-    recorder = Recorder()
-    world.case.intercept = recorder
-    operation.run(world.proxied(), job)
-    assert world.witness.complaints() == []
-    return recorder.requests
+    with ground.world() as world:
+        job = operation.prepare(world)
+        recorder = Recorder()
+        world.case.intercept = recorder
+        operation.run(world.proxied(), job)
+        world.case.intercept = passed_on
+        assert world.witness.complaints() == []
+        return recorder.requests
 
 
 def campaign(ground: Ground, operation: Operation, fault: Fault, when: When, targets: Sequence[Recorded]) -> list[Result]:
@@ -75,8 +86,8 @@ def campaign(ground: Ground, operation: Operation, fault: Fault, when: When, tar
     lanes = min(len(targets), _SILENT_LANES if fault.silent else _LANES)
 
     def lane(number: int) -> list[Result]:
-        world = ground.world()
-        return [_case(world, operation, fault, when, target) for target in targets[number::lanes]]
+        with ground.world() as world:
+            return [_case(world, operation, fault, when, target) for target in targets[number::lanes]]
 
     with ThreadPoolExecutor(max_workers=max(1, lanes)) as pool:
         return [result for results in pool.map(lane, range(lanes)) for result in results]
@@ -112,13 +123,14 @@ def _case(world: World, operation: Operation, fault: Fault, when: When, target: 
         world.case.intercept = passed_on
         version = (job.manifest.model, job.manifest.version)
         complaints = aftermath(world, version=version if error is None else None)
-        if spoiler.struck or patience >= PATIENCE:
+        one_too_many = error is not None and _must_succeed(fault, when, target)
+        if (spoiler.struck and not one_too_many) or patience >= PATIENCE:
             break
         patience *= 4
     if not spoiler.struck:
         complaints.append("the request was never sent")
     complaints += _about(error, world, fault)
-    if error is not None and _must_succeed(fault, when, target):
+    if one_too_many:
         complaints.append("it must succeed")
     outcome = Outcome.SUCCEEDED if error is None else Outcome.REFUSED
     said = f"{type(error).__name__}: {error}" if error else ""
@@ -164,7 +176,7 @@ def aftermath(world: World, *, version: Version | None) -> list[str]:
     try:
         for seen in world.witness.whole - before:
             world.fetched(seen)
-        world.published()
+        world.published(TINY)
     except RoundtripError as error:
         complaints.append(f"{type(error).__name__} afterwards: {error}")
     return complaints

@@ -22,7 +22,7 @@ from tests.faults.proxy import Line, passed_on
 from tests.faults.tally import Outcome
 from tests.faults.world import Clients, World, small_parts
 
-_LANES = 2
+_LANES = 3
 _DEADLINE = 60.0
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -67,8 +67,8 @@ def kills(
     lanes = min(len(targets), _LANES)
 
     def lane(number: int) -> list[Result]:
-        world = ground.world()
-        return [_kill(world, access, operation, how, target) for target in targets[number::lanes]]
+        with ground.world() as world:
+            return [_kill(world, access, operation, how, target) for target in targets[number::lanes]]
 
     with ThreadPoolExecutor(max_workers=max(1, lanes)) as pool:
         return [result for results in pool.map(lane, range(lanes)) for result in results]

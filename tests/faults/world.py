@@ -34,6 +34,7 @@ from tests.storage.samples import published
 ATTEMPTS = 3
 PATIENCE = 30.0  # seconds; for faults that are noticed at once
 IMPATIENCE = 0.4  # for those that are noticed by waiting only
+TINY = {"probe.npz": b"p" * 10}
 SMALL = {"model/weights.bin": b"w" * 3000, "probe.npz": b"p" * 300}
 LARGE = {"model/weights.bin": b"v" * (5 * 2**20 + 1000), "probe.npz": b"p" * 300}
 
