@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from tasks.storage import alias_history, embedded, list_versions, resolve
+from tests.faults.campaign import Ground
+from tests.faults.crowds import MODEL, crowd
+from tests.faults.victims import PROCESSES
+from tests.faults.world import World, verdict_of
+
+_PROCESSES, _PUBLISHERS, _PROMOTERS = 8, 32, 16
+
+
+def test_publishers_and_promoters_of_one_model_lose_nothing_to_each_other(
+    ground: Ground, s3: embedded.EmbeddedStore
+) -> None:
+    world = World(ground.clients, ground.proxy, ground.folder)
+    candidates = [world.verified() for _ in range(_PROMOTERS)]
+    start = PROCESSES.Barrier(_PROCESSES)
+    share = _PROMOTERS // _PROCESSES
+    crowds = [
+        PROCESSES.Process(
+            target=crowd,
+            args=(
+                s3.access,
+                world.direct.prefix,
+                world.place(),
+                _PUBLISHERS // _PROCESSES,
+                [m.version for m in candidates[number * share : (number + 1) * share]],
+                [verdict_of(m).id for m in candidates[number * share : (number + 1) * share]],
+                start,
+            ),
+        )
+        for number in range(_PROCESSES)
+    ]
+    for each in crowds:
+        each.start()
+    for each in crowds:
+        each.join(120)
+    assert [each.exitcode for each in crowds] == [0] * _PROCESSES
+
+    assert world.witness.complaints() == []
+    versions = list_versions(world.direct, MODEL)
+    assert len(versions) == 1 + _PROMOTERS + _PUBLISHERS
+    production = [revision.version for revision in reversed(alias_history(world.direct, MODEL, "production"))]
+    assert production[0] == world.first.version
+    assert sorted(production[1:]) == sorted(m.version for m in candidates)
+    latest = [revision.version for revision in reversed(alias_history(world.direct, MODEL, "latest"))]
+    assert latest == sorted(set(latest))
+    assert resolve(world.direct, MODEL) == (MODEL, max(versions))
