@@ -38,7 +38,7 @@ from tasks.definitions import Definition, ModelConfig
 from tasks.errors import DeniedError, InputError, UnreachableError, UnsafeError, VerificationFailed
 from tasks.serialization import Bundle, format_named
 from tasks.settings import STORE_VARIABLE, StoreConfig
-from tasks.storage import Manifest, VersionRef, layout
+from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
 from tasks.storage.manifest import DataRecord, TrainingRecord
 from tasks.storage.store import check_store as probe_store
 from tasks.storage.transfer import file_entries
@@ -47,7 +47,7 @@ from tasks.training import Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, be_deterministic
 from tasks.verification import Loader, Measurement, Verdict
 from tasks.verification.environment import current_environment
-from tasks.verification.report import html_report, model_card, verdict_card
+from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import definition_for
 from tasks.verification.verdict import refused
 
@@ -224,6 +224,7 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
     try:
         return storage.fetch(place, manifest, Path(to) if to else None)
     except UnsafeError as error:
+        storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
         verdict = refused(manifest.model, manifest.version, str(error), intact=False)
         verification.record(place, verdict)
         error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
@@ -268,6 +269,34 @@ def accept(returned: Returned) -> Returned:
         error = VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
     error.outcome = returned
     raise error
+
+
+# Housekeeping
+
+
+@task(name="find garbage", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def find_garbage(retention: Retention, models: list[str], store: StoreConfig) -> Plan:
+    """Plan what may go, and show the plan; nothing is changed."""
+    planned = storage.plan(_open(store), retention, models)
+    rows = [removal.model_dump(exclude={"upload"}) for removal in planned.removals]
+    create_table_artifact(rows, key="gc", description=f"To remove from {planned.store}: {human_bytes(planned.bytes)}")
+    return planned
+
+
+@task(name="remove garbage", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def remove_garbage(planned: Plan, store: StoreConfig) -> list[Done]:
+    """Remove what was planned, each looked at again just before; show what went and what had to stay."""
+    results = storage.carry_out(_open(store), planned)
+    rows = [
+        {"what": d.removal.what, "subject": d.removal.subject, "why": d.skipped or d.removal.why, "removed": not d.skipped}
+        | {"objects": d.objects, "bytes": d.bytes}
+        for d in results
+    ]
+    freed = human_bytes(sum(d.bytes for d in results))
+    create_table_artifact(rows, key="gc-removed", description=f"Removed from {planned.store}: {freed}")
+    return results
 
 
 def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
@@ -318,6 +347,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_version", "load_data",
-           "measure", "measuring_with", "publish", "rebuild_from", "reporting_to", "serialize", "train_with_custom_loop",
-           "train_with_fit"]  # fmt: skip
+__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
+           "load_data", "measure", "measuring_with", "publish", "rebuild_from", "remove_garbage", "reporting_to", "serialize",
+           "train_with_custom_loop", "train_with_fit"]  # fmt: skip
