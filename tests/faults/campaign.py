@@ -11,7 +11,7 @@ from pathlib import Path
 from tasks.errors import RoundtripError, UnsafeError
 from tasks.storage import Store
 from tests.faults.faults import Fault, Recorded, Recorder, Spoiler, When
-from tests.faults.operations import Job, Operation
+from tests.faults.operations import GC, Job, Operation
 from tests.faults.proxy import Line, Proxy, passed_on
 from tests.faults.tally import Outcome
 from tests.faults.witness import Version
@@ -19,7 +19,7 @@ from tests.faults.world import IMPATIENCE, PATIENCE, TINY, Clients, World
 
 _LANES = 3
 _SILENT_LANES = 8
-_OLD_WORLD = 60  # versions
+_OLD_WORLD = 300  # keys
 REFUSED = "connection refused"
 
 
@@ -64,7 +64,7 @@ class Ground:
         except IndexError:
             world = World(self.clients, self.proxy, self.folder)
         yield world
-        if len(world.witness.whole) < _OLD_WORLD:
+        if len(world.witness.keys()) < _OLD_WORLD:
             self._idle.append(world)
 
 
@@ -82,7 +82,7 @@ def clean_run(ground: Ground, operation: Operation) -> list[Recorded]:
 
 def campaign(ground: Ground, operation: Operation, fault: Fault, when: When, targets: Sequence[Recorded]) -> list[Result]:
     """One case for each request that the fault can strike, some at a time."""
-    targets = [target for target in targets if fault.strikes(target)]
+    targets = [target for target in targets if fault.strikes(target) and _differs(operation, fault, when, target)]
     lanes = min(len(targets), _SILENT_LANES if fault.silent else _LANES)
 
     def lane(number: int) -> list[Result]:
@@ -91,6 +91,19 @@ def campaign(ground: Ground, operation: Operation, fault: Fault, when: When, tar
 
     with ThreadPoolExecutor(max_workers=max(1, lanes)) as pool:
         return [result for results in pool.map(lane, range(lanes)) for result in results]
+
+
+def _differs(operation: Operation, fault: Fault, when: When, target: Recorded) -> bool:
+    """Whether a case tells more than its neighbours.
+
+    Where a request fails always, and nothing is asked after it that could pass, it might as well be the last one. gc asks
+    alike for each thing that it removes: the first of each kind meets every fault, and all of them SIGKILL.
+    """
+    if operation is GC and target.occurrence:
+        return False
+    if when is When.ALWAYS:
+        return target.is_document or "?upload" in target.label
+    return operation is not GC or when is When.ONCE or fault.done or fault.damages
 
 
 def refusals(ground: Ground, operation: Operation, targets: Sequence[Recorded]) -> list[Result]:
@@ -122,7 +135,8 @@ def _case(world: World, operation: Operation, fault: Fault, when: When, target: 
         world.case.settle()
         world.case.intercept = passed_on
         version = (job.manifest.model, job.manifest.version)
-        complaints = aftermath(world, version=version if error is None else None)
+        expected = version if error is None and operation is not GC else None
+        complaints = aftermath(world, version=expected, sweep=operation is GC)
         one_too_many = error is not None and _must_succeed(fault, when, target)
         if (spoiler.struck and not one_too_many) or patience >= PATIENCE:
             break
@@ -162,12 +176,13 @@ def _must_succeed(fault: Fault, when: When, target: Recorded) -> bool:
     return when is When.ALWAYS and fault.done and target.is_document
 
 
-def aftermath(world: World, *, version: Version | None) -> list[str]:
-    """What must hold after any case: by the witness, by our own reader, and by the next publisher.
+def aftermath(world: World, *, version: Version | None, sweep: bool = False) -> list[str]:
+    """What must hold after any case: by the witness, by our own reader, and by the next publisher or gc.
 
     Args:
         world: Where.
         version: That must be there now, for the operation on it was said to have succeeded.
+        sweep: Let gc take the next publisher's place and remove all that it may, which must be all that nobody sees.
     """
     before = set(world.witness.whole)
     complaints = world.witness.complaints()
@@ -176,7 +191,12 @@ def aftermath(world: World, *, version: Version | None) -> list[str]:
     try:
         for seen in world.witness.whole - before:
             world.fetched(seen)
-        world.published(TINY)
+        if not sweep:
+            world.published(TINY)
+        else:
+            world.collected()
+            complaints += [f"{key} was left by gc" for key in world.witness.litter()]
+            complaints += world.witness.complaints()
     except RoundtripError as error:
         complaints.append(f"{type(error).__name__} afterwards: {error}")
     return complaints

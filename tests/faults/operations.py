@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.storage import Manifest, Store, advance_latest, fetch, move_alias, publish, read_manifest
+from tasks.storage import Manifest, Store, advance_latest, fetch, publish, read_manifest
+from tasks.storage.collect import carry_out, plan
+from tasks.verification.promotion import promote
 from tasks.verification.verdict import Verdict, record
-from tests.faults.world import LARGE, SMALL, World, verdict_of
+from tests.faults.world import EVERYTHING, LARGE, SMALL, TINY, World, verdict_of
 from tests.storage.samples import manifest_of, write
 
 
@@ -57,6 +59,17 @@ def _verified(world: World) -> Job:
     return Job(world.place(), manifest, verdict_of(manifest))
 
 
+def _rubbish(world: World) -> Job:
+    """A version that nothing keeps, and what two publishers left: files, and an unfinished upload."""
+    if not world.is_clean():
+        world.collected()
+    manifest = world.published(TINY)
+    world.witness.removable.add((manifest.model, manifest.version))
+    world.abandoned()
+    world.abandoned(upload=True)
+    return Job(world.place(), manifest, verdict_of(manifest))
+
+
 def run_publish(store: Store, job: Job) -> None:
     publish(store, job.folder, job.manifest)
 
@@ -69,7 +82,11 @@ def run_verify(store: Store, job: Job) -> None:
 
 
 def run_promote(store: Store, job: Job) -> None:
-    move_alias(store, job.manifest.model, "production", job.manifest.version, job.verdict.id, "promoted")
+    promote(store, job.manifest.model, job.manifest.version, "production")
+
+
+def run_gc(store: Store, job: Job) -> None:
+    carry_out(store, plan(store, EVERYTHING, [job.manifest.model]))
 
 
 PUBLISH = Operation("publish", _bundle(SMALL), run_publish)
@@ -77,4 +94,6 @@ PUBLISH_PARTS = Operation("publish in parts", _bundle(LARGE), run_publish)
 VERIFY = Operation("verify", _unverified, run_verify)
 PROMOTE = Operation("promote", _verified, run_promote)
 
-OPERATIONS = (PUBLISH, PUBLISH_PARTS, VERIFY, PROMOTE)
+GC = Operation("gc", _rubbish, run_gc)
+
+OPERATIONS = (PUBLISH, PUBLISH_PARTS, VERIFY, PROMOTE, GC)

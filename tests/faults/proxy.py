@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
+_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?=/|%2F)")
 _IDLE_SECONDS = 60.0
 _VERSION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HOP_BY_HOP = {"transfer-encoding", "connection", "keep-alive", "content-length"}
@@ -122,8 +123,8 @@ class Proxy:
         class Handler(_Handler):
             """Of this proxy."""
 
-            def find(self, target: str) -> Case:
-                return proxy.find(target)
+            def find(self, request: Request) -> Case:
+                return proxy.find(request)
 
             def connect(self) -> http.client.HTTPConnection:
                 return http.client.HTTPConnection(*proxy.upstream, timeout=_IDLE_SECONDS)
@@ -139,9 +140,9 @@ class Proxy:
         self.cases[prefix] = Case(prefix)
         return self.cases[prefix]
 
-    def find(self, target: str) -> Case:
-        """The case of a request's target; a new one, of which nobody asked, where there is none."""
-        match = re.search(r"[0-9a-f]{32}", target)
+    def find(self, request: Request) -> Case:
+        """The case of a request; a deletion of many keys names them in its body."""
+        match = _ID.search(request.target) or ("?delete" in request.target and _ID.search(request.body.decode()))
         return self.cases.get(match[0], _NOBODYS) if match else _NOBODYS
 
     def stop_listening(self) -> None:
@@ -193,7 +194,7 @@ class _Handler(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
     request_: Request
 
-    def find(self, target: str) -> Case:
+    def find(self, request: Request) -> Case:
         raise NotImplementedError
 
     def connect(self) -> http.client.HTTPConnection:
@@ -205,7 +206,7 @@ class _Handler(socketserver.StreamRequestHandler):
         try:
             with contextlib.suppress(_Broken, ConnectionError, TimeoutError):
                 while (request := self._read()) is not None:
-                    case = self.find(request.target)
+                    case = self.find(request)
                     self.request = request
                     with case.handling():
                         case.intercept(self)

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from tasks.storage import embedded
 from tests.faults.campaign import Ground, Result, aftermath
 from tests.faults.faults import Fault, Recorded, Spoiler, When
-from tests.faults.operations import OPERATIONS, Job, Operation
+from tests.faults.operations import GC, OPERATIONS, Job, Operation
 from tests.faults.proxy import Line, passed_on
 from tests.faults.tally import Outcome
 from tests.faults.world import Clients, World, small_parts
@@ -48,7 +48,8 @@ def _after(line: Line, kill: Callable[[], None]) -> None:
     line.drop()
 
 
-KILLS: dict[str, Kill] = {"SIGKILL before": _before, "SIGKILL while sending": _midway, "SIGKILL after": _after}
+BEFORE, WHILE_SENDING, AFTER = "SIGKILL before", "SIGKILL while sending", "SIGKILL after"
+KILLS: dict[str, Kill] = {BEFORE: _before, WHILE_SENDING: _midway, AFTER: _after}
 
 
 def do(access: embedded.Access, endpoint: str, prefix: str, operation: str, job: Job) -> None:
@@ -63,7 +64,10 @@ def kills(
     ground: Ground, access: embedded.Access, operation: Operation, how: str, targets: Sequence[Recorded]
 ) -> list[Result]:
     """One case for each request: the process that sends it is killed."""
-    targets = [target for target in targets if target.up or how != "SIGKILL while sending"]
+    if how == WHILE_SENDING:
+        targets = [target for target in targets if target.up]
+    if how == BEFORE and operation is GC:
+        targets = targets[:1]  # before a request is after the one before it, and gc has many
     lanes = min(len(targets), _LANES)
 
     def lane(number: int) -> list[Result]:
@@ -93,7 +97,7 @@ def _kill(world: World, access: embedded.Access, operation: Operation, how: str,
     victim.join(_DEADLINE)
     world.case.settle()
     world.case.intercept = passed_on
-    complaints = aftermath(world, version=None)
+    complaints = aftermath(world, version=None, sweep=True)
     if victim.exitcode != -signal.SIGKILL:
         complaints.append(f"it ended with {victim.exitcode}")
     return Result(how, target, Outcome.DIED, "", complaints)

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _COMMITTED = re.compile(r"(?P<model>[^/]+)/versions/(?P<version>[0-9a-f-]{36})/manifest\.json")
+_OF_A_VERSION = re.compile(r"(?P<model>[^/]+)/(?:versions|verdicts|holds)/(?P<version>[0-9a-f-]{36})/")
 _REVISION = re.compile(r"(?P<model>[^/]+)/aliases/(?P<alias>[^/]+)/(?P<number>\d{10})\.json")
 _VERDICT = re.compile(r"(?P<model>[^/]+)/verdicts/(?P<version>[0-9a-f-]{36})/(?P<id>[0-9a-f-]{36})\.json")
+
+# What stands in the place of a removed version's manifest, as lists show it.
+_MARK = ('"' + hashlib.md5(b'{"removed": true}\n').hexdigest() + '"', 18)
 
 Version = tuple[str, str]
 
@@ -25,6 +29,7 @@ class Witness:
     Attributes:
         seen: ETag and size of every key that may never change.
         whole: Versions whose every byte was checked.
+        removable: Versions that may be removed, though nothing of them may change before.
     """
 
     client: S3Client
@@ -32,6 +37,7 @@ class Witness:
     prefix: str
     seen: dict[str, tuple[str, int]] = field(default_factory=dict)
     whole: set[Version] = field(default_factory=set)
+    removable: set[Version] = field(default_factory=set)
     _documents: dict[str, Any] = field(default_factory=dict)
 
     def keys(self) -> dict[str, tuple[str, int]]:
@@ -47,6 +53,25 @@ class Witness:
         """An object's bytes."""
         return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
 
+    def visible(self) -> set[Version]:
+        """Versions that a reader may see now."""
+        return {
+            (m["model"], m["version"])
+            for key, what in self.keys().items()
+            if (m := _COMMITTED.fullmatch(key)) and what != _MARK
+        }
+
+    def litter(self) -> list[str]:
+        """What lies about invisible versions, and unfinished uploads."""
+        keys = self.keys()
+        visible = {m.groups() for key, what in keys.items() if (m := _COMMITTED.fullmatch(key)) and what != _MARK}
+        lying = [
+            key
+            for key in keys
+            if (m := _OF_A_VERSION.match(key)) and m.groups() not in visible and not _COMMITTED.fullmatch(key)
+        ]
+        return lying + self.unfinished_uploads()
+
     def unfinished_uploads(self) -> list[str]:
         """Keys of multipart uploads that were neither completed nor aborted."""
         found = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=self.prefix)
@@ -55,16 +80,24 @@ class Witness:
     def complaints(self) -> list[str]:
         """What is wrong with the store now, or changed since the last look; empty where nothing is."""
         keys = self.keys()
+        found = {(m["model"], m["version"]): what for key, what in keys.items() if (m := _COMMITTED.fullmatch(key))}
+        marked = {version for version, what in found.items() if what == _MARK}
+        self._forget(marked & self.removable)
         said = [f"{key} changed or is gone" for key, what in self.seen.items() if keys.get(key) != what]
-        visible = {(m["model"], m["version"]) for key in keys if (m := _COMMITTED.fullmatch(key))}
+        visible = found.keys() - marked
         for version in sorted(visible - self.whole):
             wrong = self._version(*version)
             said += wrong
             if not wrong:
                 self.whole.add(version)
-        said += self._aliases(keys, visible)
+        said += self._aliases(keys, visible, marked)
         self._remember(keys, visible)
         return said
+
+    def _forget(self, removed: set[Version]) -> None:
+        self.whole -= removed
+        places = tuple(f"{model}/{room}/{version}/" for model, version in removed for room in ("versions", "verdicts"))
+        self.seen = {key: what for key, what in self.seen.items() if not key.startswith(places)}
 
     def _version(self, model: str, version: str) -> list[str]:
         place = f"{model}/versions/{version}/"
@@ -85,27 +118,32 @@ class Witness:
                 said.append(f"{place}{file['path']} of a visible version is not what its manifest says")
         return said
 
-    def _aliases(self, keys: dict[str, tuple[str, int]], visible: set[Version]) -> list[str]:
-        said, numbers = [], dict[tuple[str, str], list[int]]()
+    def _aliases(self, keys: dict[str, tuple[str, int]], visible: set[Version], marked: set[Version]) -> list[str]:
+        histories: dict[tuple[str, str], list[int]] = {}
         for key in keys:
             if match := _REVISION.fullmatch(key):
-                number = 10**10 - 1 - int(match["number"])
-                numbers.setdefault((match["model"], match["alias"]), []).append(number)
-                said += self._revision(key, match["model"], number, keys, visible)
-        said += [
-            f"{model}@{alias} has the revisions {sorted(found)}"
-            for (model, alias), found in numbers.items()
-            if sorted(found) != list(range(len(found)))
-        ]
+                histories.setdefault((match["model"], match["alias"]), []).append(10**10 - 1 - int(match["number"]))
+        said = []
+        for (model, alias), numbers in histories.items():
+            if sorted(numbers) != list(range(len(numbers))):
+                said.append(f"{model}@{alias} has the revisions {sorted(numbers)}")
+            for number in numbers:
+                # Where an alias pointed once may have been removed since.
+                gone = set() if number == max(numbers) else marked
+                said += self._revision(
+                    f"{model}/aliases/{alias}/{10**10 - 1 - number:010d}.json", number, keys, visible, gone
+                )
         return said
 
     def _revision(
-        self, key: str, model: str, number: int, keys: dict[str, tuple[str, int]], visible: set[Version]
+        self, key: str, number: int, keys: dict[str, tuple[str, int]], visible: set[Version], gone: set[Version]
     ) -> list[str]:
-        revision = self._document(key)
+        model, revision = key.partition("/")[0], self._document(key)
         if revision is None or revision.get("number") != number:
             return [f"{key} is no revision {number}"]
         version = str(revision["version"])
+        if (model, version) in gone:
+            return []
         if (model, version) not in visible:
             return [f"{key} points at {version}, which is not visible"]
         verdict = f"{model}/verdicts/{version}/{revision['verdict']}.json"

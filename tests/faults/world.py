@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,16 @@ from tasks.storage import (
     advance_latest,
     embedded,
     fetch,
+    layout,
     move_alias,
     open_store,
     read_manifest,
     retries,
     transfer,
 )
+from tasks.storage.aliases import aliases
+from tasks.storage.collect import carry_out, plan
+from tasks.storage.retention import Retention
 from tasks.verification.verdict import Verdict, record, refused
 from tests.faults.proxy import Case, Proxy
 from tests.faults.witness import Version, Witness
@@ -34,6 +38,7 @@ from tests.storage.samples import published
 ATTEMPTS = 3
 PATIENCE = 30.0  # seconds; for faults that are noticed at once
 IMPATIENCE = 0.4  # for those that are noticed by waiting only
+EVERYTHING = Retention(keep_last=0, leftovers_older_than=timedelta(0))
 TINY = {"probe.npz": b"p" * 10}
 SMALL = {"model/weights.bin": b"w" * 3000, "probe.npz": b"p" * 300}
 LARGE = {"model/weights.bin": b"v" * (5 * 2**20 + 1000), "probe.npz": b"p" * 300}
@@ -132,6 +137,27 @@ class World:
         record(self.direct, verdict)
         assert advance_latest(self.direct, manifest.model, manifest.version, verdict.id)
         return manifest
+
+    def abandoned(self, *, upload: bool = False) -> None:
+        """What a publisher leaves that died: a file of a version without a manifest, or an upload that is not finished."""
+        version = layout.new_version()
+        key = layout.bundle("digits", version) + "model/weights.bin"
+        where: Any = {"Bucket": self.direct.bucket, "Key": self.direct.prefix + key}
+        client = self.direct.client
+        if upload:
+            number = client.create_multipart_upload(**where)["UploadId"]
+            client.upload_part(**where, UploadId=number, PartNumber=1, Body=b"half")
+        else:
+            client.put_object(**where, Body=b"left behind")
+
+    def is_clean(self) -> bool:
+        """Whether gc would find nothing, as far as the witness knows."""
+        return self.witness.whole == {("digits", v) for v in aliases(self.direct, "digits").values()}
+
+    def collected(self) -> None:
+        """Collect all garbage, past the proxy: every version that has no alias, and everything that is invisible."""
+        self.witness.removable |= self.witness.visible() - {("digits", v) for v in aliases(self.direct, "digits").values()}
+        carry_out(self.direct, plan(self.direct, EVERYTHING, ["digits"]))
 
     def fetched(self, version: Version) -> None:
         """Fetch a visible version as a user does."""
