@@ -20,7 +20,7 @@ from tasks.verification.report import human_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.storage import Done, Manifest, ModelSummary, Plan, Revision
+    from tasks.storage import Done, Manifest, ModelSummary, Plan, Removal, Revision
     from tasks.verification import Verdict
 
 _NEWEST = 10  # versions and revisions that `show` prints
@@ -34,11 +34,11 @@ def models(summaries: Iterable[ModelSummary], now: datetime) -> Table:
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("age", justify="right", no_wrap=True)
     table.add_column("latest", no_wrap=True)
-    table.add_column("other aliases", overflow="fold")
     for s in summaries:
         others = ", ".join(alias for alias in s.aliases if alias != "latest")
         age = age_text(rounded(now - s.published)) if s.published else ""
-        table.add_row(s.model, str(s.versions), human_bytes(s.bytes), age, s.latest or "none verified yet", others)
+        name = Text.assemble(s.model, (f"\nalso {others}" if others else "", "dim"))
+        table.add_row(name, str(s.versions), human_bytes(s.bytes), age, s.latest or "none verified yet")
     return table
 
 
@@ -78,7 +78,7 @@ def history(histories: Mapping[str, Sequence[Revision]]) -> Table:
     for alias, revisions in histories.items():
         for number, revision in enumerate(revisions):
             shown = revision.version or "nothing"
-            table.add_row("" if number else alias, f"{revision.at:%Y-%m-%d %H:%M}", shown, revision.reason)
+            table.add_row("" if number else alias, f"{revision.at:%Y-%m-%d}", shown, revision.reason)
     return table
 
 
@@ -87,13 +87,13 @@ def newest_versions(versions: Sequence[str], aliases: Mapping[str, str]) -> Tabl
     title = f"{len(versions)} versions" if len(versions) <= _NEWEST else f"The newest {_NEWEST} of {len(versions)} versions"
     table = _table(title)
     table.add_column("version", no_wrap=True)
-    table.add_column("published", no_wrap=True)
+    table.add_column("published (UTC)", no_wrap=True)
     table.add_column("aliases", overflow="fold")
     from tasks.storage.layout import made_at
 
     for version in reversed(versions[-_NEWEST:]):
         here = ", ".join(alias for alias, target in aliases.items() if target == version)
-        table.add_row(version, _time(made_at(version)), here)
+        table.add_row(version, f"{made_at(version):%Y-%m-%d %H:%M}", here)
     return table
 
 
@@ -107,11 +107,11 @@ def plan(planned: Plan) -> Group:
         table.add_column("objects", justify="right", no_wrap=True)
         table.add_column("bytes", justify="right", no_wrap=True)
         for removal in planned.removals:
-            which = Text.assemble(removal.subject, "\n", (removal.why, "dim"))
+            which = Text.assemble(_subject(removal), "\n", (removal.why, "dim"))
             table.add_row(removal.what, which, str(removal.objects), human_bytes(removal.bytes))
         lines.append(table)
     lines.append(Text(_total(planned)))
-    kept = "; ".join(f"{count}: {reason}" for reason, count in planned.kept.items())
+    kept = ", ".join(f"{count} ({reason})" for reason, count in planned.kept.items())
     lines.append(Text(f"Versions that stay: {kept or 'none'}."))
     if planned.publishing:
         lines.append(Text(f"Being published, so left alone: {', '.join(planned.publishing)}."))
@@ -150,6 +150,14 @@ def _table(title: str | None = None) -> Table:
     return Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
+
+
+def _subject(removal: Removal) -> str:
+    """What is to go; of a file's key, the version on a line of its own, so that it is not broken."""
+    if removal.what != "upload":
+        return removal.subject
+    model, _, version, path = removal.subject.split("/", 3)
+    return f"{model}@{version}\n{path}"
 
 
 def _total(planned: Plan) -> str:

@@ -119,7 +119,7 @@ def gc(
     with screen.counted("removing", len(planned.removals)) as moved:
         results = carry_out(store, planned, moved)
     document["removed"] = [each.model_dump(mode="json") for each in results]
-    finish(document, as_json, None, lambda: out.print(screen.done(results)))
+    finish(document, as_json, None, lambda: out.print(screen.done(results), soft_wrap=True))
 
 
 def _confirm(question: str, yes: bool, as_json: bool) -> None:

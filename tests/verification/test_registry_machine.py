@@ -135,9 +135,8 @@ class Registry(RuleBasedStateMachine):
     @rule(alias=st.sampled_from(ALIASES))
     def roll_back(self, alias: str) -> None:
         now, states = self.law.at(alias), self.law.states[alias]
-        ago = [
-            n for n, v in enumerate(states) if v not in {None, now} and v not in self.law.gone and self.law.passed[str(v)]
-        ]
+        good = {version for version in self.law.versions if self.law.passed.get(version)}
+        ago = [number for number, version in enumerate(states) if version != now and version in good]
         if not ago:
             with pytest.raises(NotFoundError):
                 roll_back(self.store, "m", alias)
@@ -151,7 +150,7 @@ class Registry(RuleBasedStateMachine):
     def remove(self, number: int) -> None:
         version = self.pick(number)
         if version in self.law.gone:
-            assert remove_version(self.store, "m", version).objects == 0
+            remove_version(self.store, "m", version)  # again; takes what late publishers left
         elif self.law.pinned(version):
             with pytest.raises(PinnedError):
                 remove_version(self.store, "m", version)
@@ -220,5 +219,5 @@ def test_the_registry_holds_what_was_done(store: Store) -> None:
     Registry.shared = store
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Registry,
-        settings=settings(max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)),
+        settings=settings(max_examples=10, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)),
     )
