@@ -65,7 +65,8 @@ class Fault:
         return self.name
 
 
-def _error(status: int, code: str) -> Answer:
+def error_answer(status: int, code: str) -> Answer:
+    """What an S3 server says where it fails."""
     body = (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>injected</Message>'
         "<RequestId>0</RequestId></Error>"
@@ -80,13 +81,13 @@ def _flipped(body: bytes) -> bytes:
 
 
 def _instead(status: int, code: str) -> Callable[[Line], None]:
-    return lambda line: line.reply(_error(status, code))
+    return lambda line: line.reply(error_answer(status, code))
 
 
 def _afterwards(status: int, code: str) -> Callable[[Line], None]:
     def spoil(line: Line) -> None:
         line.forward()
-        line.reply(_error(status, code))
+        line.reply(error_answer(status, code))
 
     return spoil
 
@@ -140,7 +141,7 @@ def _twice(line: Line) -> None:
 def _forgotten(line: Line) -> None:
     """A store that completed an upload, lost the answer, and knows nothing of the upload when it is asked again."""
     line.forward()
-    line.reply(_error(404, "NoSuchUpload"))
+    line.reply(error_answer(404, "NoSuchUpload"))
 
 
 def _has_up(request: Recorded) -> bool:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.faults.campaign import Ground, Result, campaign, refusals
-from tests.faults.faults import FAULTS, Fault, Recorded, When
+from tasks.errors import UnreachableError
+from tests.faults.campaign import Ground, Result, aftermath, campaign, refusals
+from tests.faults.faults import FAULTS, Fault, Recorded, When, error_answer
 from tests.faults.operations import OPERATIONS, PUBLISH_PARTS, Operation
+from tests.faults.proxy import Line, label, passed_on
 
 Requests = Callable[[Operation], Sequence[Recorded]]
 Judge = Callable[[Operation, list[Result]], None]
@@ -26,6 +28,25 @@ def test_a_server_that_goes_away_at_any_request_leaves_the_store_in_order(
     ground: Ground, requests_of: Requests, judge: Judge, operation: Operation
 ) -> None:
     judge(operation, refusals(ground, operation, requests_of(operation)))
+
+
+def test_an_abort_that_fails_does_not_hide_why_the_upload_failed(ground: Ground) -> None:
+    def refuse_parts_and_aborts(line: Line) -> None:
+        name = label(line.request)
+        if "partNumber=1" in name:
+            line.reply(error_answer(400, "EntityTooLarge"))
+        elif name.startswith("DELETE"):
+            line.reply(error_answer(500, "InternalError"))
+        else:
+            passed_on(line)
+
+    with ground.world() as world:
+        job = PUBLISH_PARTS.prepare(world)
+        world.case.intercept = refuse_parts_and_aborts
+        with pytest.raises(UnreachableError, match="EntityTooLarge"):
+            PUBLISH_PARTS.run(world.proxied(), job)
+        world.case.intercept = passed_on
+        assert aftermath(world, version=None, sweep=True) == []
 
 
 def test_the_clean_run_has_every_kind_of_request(requests_of: Requests) -> None:

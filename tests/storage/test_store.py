@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
 
@@ -79,6 +80,27 @@ def test_a_write_that_was_done_and_called_failed_has_won(store: Store, status: i
     store.client.meta.events.register("after-call.s3.PutObject", say_otherwise)
     store.put_if_absent("key", b"mine")
     assert store.get("key") == b"mine"
+
+
+@pytest.mark.parametrize("status", [409, 429, 503])
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(store: Store, status: int) -> None:
+    attempts: list[str] = []
+
+    def be_busy_once(request: Any, **_: Any) -> AWSResponse | None:
+        attempts.append(request.url)
+        return AWSResponse(request.url, status, {}, _Empty()) if len(attempts) == 1 else None
+
+    store.client.meta.events.register("before-send.s3.PutObject", be_busy_once)
+    store.put_if_absent("key", b"mine")
+    assert len(attempts) == 2
+    assert store.get("key") == b"mine"
+
+
+class _Empty:
+    """A body without bytes, as urllib3 has it."""
+
+    def stream(self) -> Iterator[bytes]:
+        yield b""
 
 
 def test_a_write_of_which_nothing_is_known_says_so(store: Store) -> None:
