@@ -52,7 +52,7 @@ def test_an_abort_that_fails_does_not_hide_why_the_upload_failed(ground: Ground)
 def test_the_clean_run_has_every_kind_of_request(requests_of: Requests) -> None:
     labels = [request.label for operation in OPERATIONS for request in requests_of(operation)]
     place = "digits/versions/*"
-    for label in (
+    for expected in (
         f"PUT {place}/model/weights.bin",
         f"POST {place}/model/weights.bin ?uploads",
         f"PUT {place}/model/weights.bin ?uploadId ?partNumber=2",
@@ -64,5 +64,5 @@ def test_the_clean_run_has_every_kind_of_request(requests_of: Requests) -> None:
         "PUT digits/aliases/latest/#.json",
         "PUT digits/aliases/production/#.json",
     ):
-        assert label in labels
+        assert expected in labels
     assert len(requests_of(PUBLISH_PARTS)) >= 6
