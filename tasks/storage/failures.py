@@ -9,7 +9,7 @@ from tasks.errors import ConflictError, DeniedError, ForbiddenError, NotFoundErr
 DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestExpired"}
 _ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchUpload", "416", "InvalidRange"}  # the last two: no such bytes of it
-_TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_TAKEN = {"412", "PreconditionFailed"}
 _WRONG_REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "301", "IllegalLocationConstraintException"}
 _SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
 
