@@ -133,7 +133,14 @@ class Desk:
             yield Outcome(job.scenario, result, returned, error, time.perf_counter() - started)
         feeder.join()
 
-    def bring_back(self, reference: str, to: Path | None, model: dict[str, Any] | None, store: StoreConfig) -> Any:
+    def bring_back(
+        self,
+        reference: str,
+        to: Path | None,
+        model: dict[str, Any] | None,
+        store: StoreConfig,
+        allow: Sequence[str] = (),
+    ) -> Any:
         """Run the downstream flow on one version.
 
         Raises:
@@ -146,7 +153,9 @@ class Desk:
         self._loader = None
         try:
             with measuring_with(loader):
-                return self._return_model(reference, to=str(to) if to else None, model=rebuild, store=store)
+                return self._return_model(
+                    reference, to=str(to) if to else None, model=rebuild, allow=tuple(allow), store=store
+                )
         finally:
             loader.end()
             self._next_loader()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +19,7 @@ from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:
     from flows.desk import Outcome
+    from tasks.safety import Inspection
     from tasks.storage import Manifest
     from tasks.storage.versions import ModelSummary
     from tasks.verification import Verdict
@@ -28,6 +30,8 @@ _SHORT = {
     "signature": "signa-\nture",
     "history": "his-\ntory",
 }
+
+_SEVERITY_STYLES = {"dangerous": "bold red", "suspicious": "yellow", "note": "dim"}
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
@@ -144,6 +148,28 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
         yield Text(f"  not brought back: {line}", style="yellow")
     if path:
         yield Text(f"  files: {path}")
+
+
+def inspection(target: str, found: Inspection) -> Group:
+    """What `inspect` found, and how much it looked at."""
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("severity", "kind", "where", "what it is"):
+        table.add_column(name, overflow="fold", no_wrap=name == "severity")
+    for f in found.findings:
+        table.add_row(Text(f.severity, style=_SEVERITY_STYLES[f.severity]), f.kind, f.where, f.message)
+    counts = Counter(f.severity for f in found.findings)
+    verdict = (
+        Text("dangerous", style="bold red")
+        if counts["dangerous"]
+        else Text("suspicious", style="yellow")
+        if counts["suspicious"]
+        else Text("nothing to fear", style="bold green")
+    )
+    rate = found.bytes / max(found.seconds, 1e-9)
+    files = f"{found.files} file{'' if found.files == 1 else 's'}"
+    size = f"{files}, {human_bytes(found.bytes)} in {found.seconds:.2f} s ({human_bytes(round(rate))}/s)"
+    line = Text.assemble(verdict, f"  {target}  ", (size, "dim"))
+    return Group(table, line) if found.findings else Group(line)
 
 
 def models(summaries: Iterable[ModelSummary]) -> Table:

@@ -17,10 +17,22 @@ from tasks.errors import RoundtripError
 @click.option(
     "--to", type=click.Path(path_type=Path), metavar="FOLDER", help="Leave the files here; by default in the cache."
 )
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="FINDING",
+    help="Let a dangerous finding through: its kind, or kind:where; repeatable. The verdict records it.",
+)
 @model_options
 @common
 def return_(
-    reference: str, to: Path | None, model: str | None, model_args: Sequence[str], as_json: bool, debug: bool
+    reference: str,
+    to: Path | None,
+    allow: Sequence[str],
+    model: str | None,
+    model_args: Sequence[str],
+    as_json: bool,
+    debug: bool,
 ) -> None:
     r"""Bring a version back in a fresh process and prove that it is the model that was trained.
 
@@ -32,6 +44,7 @@ def return_(
     Examples:
       python -m flows return digits
       python -m flows return digits@latest --to ./digits
+      python -m flows return digits --allow "foreign class"
     """
     quiet(debug)
     from flows.desk import Desk
@@ -41,7 +54,7 @@ def return_(
     with Desk(trains=False, proofs=1, debug=debug) as desk:
         error: RoundtripError | None = None
         try:
-            returned = desk.bring_back(reference, to, override, StoreConfig())
+            returned = desk.bring_back(reference, to, override, StoreConfig(), allow)
         except RoundtripError as failed:
             if failed.outcome is None:
                 raise
