@@ -27,6 +27,8 @@ from tasks.storage.manifest import Manifest
 from tasks.storage.transfer import sha256_of
 
 _DEEPEST = 4
+_FILE = 10  # records that a file costs, however small
+_ENOUGH = 200  # findings, where one of them is dangerous
 _SEVERITIES = ("dangerous", "suspicious", "note")
 # Nobody's own code: a manifest that names them as its definition's module buys no trust for their classes.
 _NEVER_OWN = set(sys.stdlib_module_names) | {"keras", "tensorflow", "tf_keras", "numpy", "builtins", "pip", "setuptools"}
@@ -167,6 +169,8 @@ def _inspect(files: Iterable[File], context: Context) -> list[Finding]:
                     queue.append(found)
                 else:
                     findings.append(found)
+                if len(findings) > _ENOUGH and any(f.severity == "dangerous" for f in findings[:_ENOUGH]):
+                    return findings  # it is refused already
         except Exception as error:  # whatever the bytes are, the answer is a finding
             message = str(error) if isinstance(error, MalformedError) else f"{type(error).__name__}: {error}"
             findings.append(dangerous("malformed", file.name, f"can't be read: {message:.300}"))
@@ -174,7 +178,7 @@ def _inspect(files: Iterable[File], context: Context) -> list[Finding]:
 
 
 def _one(file: File, context: Context) -> Iterator[Finding | File]:
-    context.budget.spend()
+    context.budget.spend(_FILE)
     if file.depth > _DEEPEST:
         raise MalformedError("files in files in files, deeper than any model's")
     if file.short_name in UNREAD:
