@@ -10,18 +10,14 @@ import os
 import secrets
 import sys
 import time
-import urllib.error
-import urllib.request
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import UnreachableError
-from tasks.settings import data_folder
+from tasks.folders import data_folder
 from tasks.shared_server import SharedServer, free_ports
 
 _READY_SECONDS = 300.0
-_DRAIN_SECONDS = 10.0
 _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
 _API_URL = "PREFECT_API_URL"
 
@@ -38,6 +34,8 @@ class PrefectServer:
         # For this process and every child of it. The client must not start a temporary server of its own.
         os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
         os.environ["DO_NOT_TRACK"] = "1"
+        # It is of this very installation.
+        os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"
         self._own = SharedServer(data_folder() / "prefect", _recipe)
         atexit.register(self._own.close)
         self.url = self._own.state["url"]
@@ -50,6 +48,10 @@ class PrefectServer:
         Raises:
             UnreachableError: It does not answer, or refuses us.
         """
+        import urllib.error  # the server starts before it is imported
+        import urllib.request
+        from importlib.metadata import version
+
         deadline = time.monotonic() + (_READY_SECONDS if self._own else 10.0)
         while True:
             try:
@@ -83,13 +85,6 @@ class PrefectServer:
                 f"{error.response.reason_phrase}. Check PREFECT_API_AUTH_STRING or PREFECT_API_KEY."
             ) from error
 
-    @staticmethod
-    def send_last_events() -> None:
-        """Wait until the events that this process queued are with the server; they are sent in the background."""
-        from prefect.events.worker import EventsWorker
-
-        EventsWorker.drain_all(timeout=_DRAIN_SECONDS)
-
     def close(self) -> None:
         """Let go of the server; it stops with its last user."""
         if self._own:
@@ -111,6 +106,8 @@ def _configured_url() -> str | None:
 
 
 def _recipe(folder: Path) -> dict[str, Any]:
+    from importlib.metadata import version
+
     (port,) = free_ports(1)
     auth = f"roundtrip:{secrets.token_urlsafe(24)}"
     # What `prefect server start` runs in the end, without importing its command line first (1.5 CPU seconds).

@@ -20,8 +20,6 @@ from tasks.verification.report import human_bytes
 if TYPE_CHECKING:
     from flows.desk import Outcome
     from tasks.safety import Inspection
-    from tasks.storage import Manifest
-    from tasks.storage.versions import ModelSummary
     from tasks.verification import Verdict
 
 _SHORT = {
@@ -31,10 +29,11 @@ _SHORT = {
     "history": "his-\ntory",
 }
 
-_SEVERITY_STYLES = {"dangerous": "bold red", "suspicious": "yellow", "note": "dim"}
-
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
+
+
+_SEVERITY_STYLES = {"dangerous": "bold red", "suspicious": "yellow", "note": "dim"}
 
 
 class Board:
@@ -130,6 +129,27 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
     return Group(numbers, kept, Text("from tasks import load_model", style="dim"), *lines)
 
 
+def inspection(target: str, found: Inspection) -> Group:
+    """What `inspect` found, and how much it looked at."""
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("severity", "kind", "where", "what it is"):
+        table.add_column(name, overflow="fold", no_wrap=name == "severity")
+    for f in found.findings:
+        table.add_row(Text(f.severity, style=_SEVERITY_STYLES[f.severity]), f.kind, f.where, f.message)
+    counts = Counter(f.severity for f in found.findings)
+    if counts["dangerous"]:
+        verdict = Text("dangerous", style="bold red")
+    elif counts["suspicious"]:
+        verdict = Text("suspicious", style="yellow")
+    else:
+        verdict = Text("nothing to fear", style="bold green")
+    files = f"{found.files} file{'' if found.files == 1 else 's'}"
+    rate = human_bytes(round(found.bytes / max(found.seconds, 1e-9)))
+    size = f"{files}, {human_bytes(found.bytes)} in {found.seconds:.2f} s ({rate}/s)"
+    line = Text.assemble(verdict, f"  {target}  ", (size, "dim"))
+    return Group(table, line) if found.findings else Group(line)
+
+
 def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     """The verdict of one version, line by line."""
     head = Text("verified" if verdict.passed else "refused", style="bold green" if verdict.passed else "bold red")
@@ -144,74 +164,12 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     ):
         yield Text.assemble("  ", _yes(value), f"  {name}", (more if value is not None or "not for" in more else "", "dim"))
     yield Text(f"  what survived: {', '.join(p for p in PROMISES if verdict.survived.get(p)) or 'nothing'}")
+    for finding in verdict.allowed:
+        yield Text(f"  let through by --allow: {finding}", style="yellow")
     for line in verdict.lost:
         yield Text(f"  not brought back: {line}", style="yellow")
     if path:
         yield Text(f"  files: {path}")
-
-
-def inspection(target: str, found: Inspection) -> Group:
-    """What `inspect` found, and how much it looked at."""
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
-    for name in ("severity", "kind", "where", "what it is"):
-        table.add_column(name, overflow="fold", no_wrap=name == "severity")
-    for f in found.findings:
-        table.add_row(Text(f.severity, style=_SEVERITY_STYLES[f.severity]), f.kind, f.where, f.message)
-    counts = Counter(f.severity for f in found.findings)
-    verdict = (
-        Text("dangerous", style="bold red")
-        if counts["dangerous"]
-        else Text("suspicious", style="yellow")
-        if counts["suspicious"]
-        else Text("nothing to fear", style="bold green")
-    )
-    rate = found.bytes / max(found.seconds, 1e-9)
-    files = f"{found.files} file{'' if found.files == 1 else 's'}"
-    size = f"{files}, {human_bytes(found.bytes)} in {found.seconds:.2f} s ({human_bytes(round(rate))}/s)"
-    line = Text.assemble(verdict, f"  {target}  ", (size, "dim"))
-    return Group(table, line) if found.findings else Group(line)
-
-
-def models(summaries: Iterable[ModelSummary]) -> Table:
-    """The table of `list`."""
-    table = _table("")
-    table.title = None
-    table.add_column("model", overflow="fold")
-    table.add_column("versions", justify="right")
-    table.add_column("latest", no_wrap=True)
-    table.add_column("other aliases", overflow="fold")
-    for s in summaries:
-        others = ", ".join(alias for alias in s.aliases if alias != "latest")
-        table.add_row(s.model, str(s.versions), s.latest or "none verified yet", others)
-    return table
-
-
-def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], aliases: list[str]) -> Table:
-    """The table of `show`."""
-    table = Table(show_header=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    arguments = " ".join(f"{k}={v!r}" for k, v in manifest.definition.arguments.items())
-    rows = [
-        ("version", f"{manifest.model}@{manifest.version}"),
-        ("aliases", ", ".join(aliases) or "none"),
-        ("where", uri),
-        ("created", manifest.created.isoformat(timespec="seconds")),
-        ("format", manifest.format),
-        ("definition", f"{manifest.definition.reference} {arguments}"),
-        ("data", f"{manifest.data.source}  sha256 {manifest.data.sha256[:16]}…"),
-        ("training", f"{manifest.training.loop}, {len(manifest.carried.epoch_seconds)} epochs"),
-        ("metrics", "  ".join(f"{k} {v:.4f}" for k, v in manifest.training.metrics.items())),
-        ("size", f"{human_bytes(manifest.bytes)} in {len(manifest.files)} files"),
-        ("weights", f"{len(manifest.carried.weights)} variables"),
-        ("environment", f"Python {manifest.environment.python}, TensorFlow {manifest.environment.tensorflow}, "
-                        f"Keras {manifest.environment.keras}"),
-        *(("note", note) for note in manifest.training.notes),
-        *(("verdict", f"{v.at.isoformat(timespec='seconds')}  {_passed(v)}") for v in verdicts),
-    ]  # fmt: skip
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _table(title: str) -> Table:
@@ -226,7 +184,3 @@ def _yes(value: bool | None) -> Text:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
-
-
-def _passed(verdict: Verdict) -> str:
-    return "passed" if verdict.passed else f"refused: {'; '.join(verdict.reasons)}"

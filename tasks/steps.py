@@ -11,8 +11,8 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
@@ -30,59 +30,49 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
 from prefect.runtime import flow_run
-from pydantic import BaseModel, Field
 
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import DeniedError, InputError, UnreachableError, UnsafeError, VerificationFailed
+from tasks.errors import DeniedError, InputError, RoundtripError, UnreachableError, UnsafeError
 from tasks.serialization import Bundle, format_named
 from tasks.settings import STORE_VARIABLE, StoreConfig
-from tasks.storage import Manifest, VersionRef, layout
+from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
 from tasks.storage.manifest import DataRecord, TrainingRecord
 from tasks.storage.store import check_store as probe_store
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
 from tasks.training import Epoch, Trained, TrainingConfig
-from tasks.training.run import Report, be_deterministic
-from tasks.verification import Loader, Measurement, Verdict
+from tasks.training.run import Report, seeded
+from tasks.verification import Loader, Measurement
 from tasks.verification.environment import current_environment
-from tasks.verification.report import html_report, model_card, verdict_card
-from tasks.verification.returning import definition_for
+from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
+from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import not_intact, unsafe
 
 _PROGRESS_SECONDS = 2.0
 
-_report: ContextVar[Report | None] = ContextVar("report", default=None)
+# What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
+Listener = Callable[[Epoch | VersionRef | Returned], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
 
 
-class Returned(BaseModel):
-    """What the downstream flow hands back."""
-
-    version: VersionRef
-    path: str
-    verdict: Verdict
-    latest: bool
-
-
-class Rebuild(BaseModel):
-    """What the user names in place of the manifest's definition."""
-
-    model_config = {"frozen": True}
-
-    builder: str | None = Field(default=None, description="Reference of the builder; empty: the manifest's.")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments in place of the stored ones.")
-
-
 @contextmanager
-def reporting_to(report: Report) -> Iterator[None]:
-    """Send the epochs of this context's training to a callable, in place of the log and the progress artifact."""
-    token = _report.set(report)
+def reporting_to(listener: Listener) -> Iterator[None]:
+    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned."""
+    token = _listener.set(listener)
     try:
         yield
     finally:
-        _report.reset(token)
+        _listener.reset(token)
+
+
+def _tell(news: VersionRef | Returned) -> None:
+    listener = _listener.get()
+    if listener is not None:
+        listener(news)
 
 
 @contextmanager
@@ -105,6 +95,12 @@ def _is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
 def _open(config: StoreConfig) -> storage.Store:
     """The configured store, opened once a process: a boto3 client costs 0.2 s."""
     return _opened(config.model_copy(update={"url": config.url or os.environ.get(STORE_VARIABLE)}))
+
+
+def open_early() -> None:
+    """Open the environment's store ahead of the first task that needs it; who can't will fail there, with the reason."""
+    with suppress(RoundtripError):
+        _open(StoreConfig())
 
 
 @cache
@@ -143,8 +139,8 @@ def load_data(config: DataConfig) -> Dataset:
 @task(name="define", cache_policy=NO_CACHE)
 def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition, Any]:
     """Build the model, with every argument fixed, and take its fingerprint."""
-    be_deterministic(seed)
-    definition, model = definitions.define(config, dataset)
+    with seeded(seed):
+        definition, model = definitions.define(config, dataset)
     safety.trust(definition.reference)
     return definition, model
 
@@ -196,6 +192,7 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         payload={"model": ref.model, "version": ref.version, "uri": ref.uri, "format": ref.format}
         | {"store": store.model_dump()},
     )
+    _tell(ref)
     return ref
 
 
@@ -224,9 +221,11 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
     try:
         return storage.fetch(place, manifest, Path(to) if to else None)
     except UnsafeError as error:
+        storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
         verdict = not_intact(manifest, str(error))
         verification.record(place, verdict)
         error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
+        _tell(error.outcome)
         raise
 
 
@@ -247,6 +246,7 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
         verification.record(place, verdict)
         create_markdown_artifact(verdict_card(verdict), key="verdict", description=subject)
         error.outcome = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=False)
+        _tell(error.outcome)
         raise
     return inspection
 
@@ -272,21 +272,50 @@ def conclude(
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
     create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
-    return Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+    returned = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+    _tell(returned)
+    return returned
 
 
 def accept(returned: Returned) -> Returned:
     """Let a version that passed through; raise for any other, so that the flow run fails with the reasons.
 
     Raises:
+        UnsafeError: Inspection found something dangerous.
         VerificationFailed: It is not the model that was trained.
     """
-    if returned.verdict.passed:
-        return returned
-    reasons = "\n  ".join(returned.verdict.reasons)
-    error = VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
-    error.outcome = returned
-    raise error
+    error = refusal(returned)
+    if error:
+        raise error
+    return returned
+
+
+# Housekeeping
+
+
+@task(name="find garbage", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def find_garbage(retention: Retention, models: list[str], store: StoreConfig) -> Plan:
+    """Plan what may go, and show the plan; nothing is changed."""
+    planned = storage.plan(_open(store), retention, models)
+    rows = [removal.model_dump(exclude={"upload"}) for removal in planned.removals]
+    create_table_artifact(rows, key="gc", description=f"To remove from {planned.store}: {human_bytes(planned.bytes)}")
+    return planned
+
+
+@task(name="remove garbage", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def remove_garbage(planned: Plan, store: StoreConfig) -> list[Done]:
+    """Remove what was planned, each looked at again just before; show what went and what had to stay."""
+    results = storage.carry_out(_open(store), planned)
+    rows = [
+        {"what": d.removal.what, "subject": d.removal.subject, "why": d.skipped or d.removal.why, "removed": not d.skipped}
+        | {"objects": d.objects, "bytes": d.bytes}
+        for d in results
+    ]
+    freed = human_bytes(sum(d.bytes for d in results))
+    create_table_artifact(rows, key="gc-removed", description=f"Removed from {planned.store}: {freed}")
+    return results
 
 
 def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
@@ -316,7 +345,7 @@ def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -
 @contextmanager
 def _progress(config: TrainingConfig) -> Iterator[Report]:
     """Where the epochs are shown: to whoever asked for them, else in the run's log and as a progress artifact."""
-    asked = _report.get()
+    asked = _listener.get()
     if asked is not None:
         yield asked
         return
@@ -337,6 +366,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_version", "inspect",
-           "load_data", "measure", "measuring_with", "publish", "rebuild_from", "reporting_to", "serialize",
-           "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "inspect", "load_data",
+           "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage", "reporting_to",
+           "serialize", "train_with_custom_loop", "train_with_fit"]  # fmt: skip

@@ -2,11 +2,13 @@
 
 import click
 
+from flows.commands.aliases import promote, rollback
 from flows.commands.inspect import inspect
 from flows.commands.registry import list_, show
+from flows.commands.removal import gc, rm
 from flows.commands.return_ import return_
 from flows.commands.run import run
 
-COMMANDS: tuple[click.Command, ...] = (run, return_, list_, show, inspect)
+COMMANDS: tuple[click.Command, ...] = (run, return_, list_, show, promote, rollback, rm, gc, inspect)
 
 __all__ = ["COMMANDS"]

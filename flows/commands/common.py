@@ -14,6 +14,26 @@ import click
 from tasks.errors import InputError, RoundtripError
 
 
+class _Age(click.ParamType[Any]):
+    """An age: 12h, 30d."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A `timedelta`."""
+        from tasks.storage.retention import parse_age  # the room imports NumPy, which `--help` must not wait for
+
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_age(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+AGE = _Age()
+
+
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that every command has."""
     command = click.option("--debug", is_flag=True, help="Show tracebacks and what the processes print.")(command)

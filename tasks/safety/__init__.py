@@ -4,8 +4,17 @@ Sixth room. `inspect_bundle` and `inspect_path` read the bytes and return an `In
 it found what nobody allowed; `require_trusted` refuses to import a definition that nobody on this machine ever ran.
 """
 
-from tasks.safety.findings import Finding, Inspection, refuse_dangerous
+from tasks.safety.findings import Finding, Inspection, how_to_allow, refuse_dangerous
 from tasks.safety.inspection import inspect_bundle, inspect_path
 from tasks.safety.trust import require_trusted, trust
 
-__all__ = ["Finding", "Inspection", "inspect_bundle", "inspect_path", "refuse_dangerous", "require_trusted", "trust"]
+__all__ = [
+    "Finding",
+    "Inspection",
+    "how_to_allow",
+    "inspect_bundle",
+    "inspect_path",
+    "refuse_dangerous",
+    "require_trusted",
+    "trust",
+]

@@ -112,5 +112,10 @@ def reasons(refused: Sequence[Finding]) -> str:
     lines = [f"  {f.kind}: {f.where}: {f.message}" for f in refused[:_SHOWN]]
     if len(refused) > _SHOWN:
         lines.append(f"  … and {len(refused) - _SHOWN} more")
+    return "\n".join([*lines, f"  {how_to_allow(refused)}"])
+
+
+def how_to_allow(refused: Sequence[Finding]) -> str:
+    """What to write to have it all the same."""
     kinds = " ".join(f"--allow {kind!r}" for kind in sorted({f.kind for f in refused}))
-    return "\n".join([*lines, f"  If you know what it does and want it all the same: {kinds}"])
+    return f"If you know what it does and want it all the same: {kinds}"
