@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ from tasks.verification import Loader, Measurement, Verdict
 from tasks.verification.environment import current_environment
 from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
-from tasks.verification.verdict import refused
+from tasks.verification.verdict import not_intact, unsafe
 
 _PROGRESS_SECONDS = 2.0
 
@@ -225,25 +225,46 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
         return storage.fetch(place, manifest, Path(to) if to else None)
     except UnsafeError as error:
         storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
-        verdict = refused(manifest.model, manifest.version, str(error), intact=False)
-        error.outcome = _recorded(place, manifest, verdict, path="")
+        error.outcome = _recorded(place, manifest, not_intact(manifest, str(error)), path="")
         _tell(error.outcome)
         raise
 
 
+@task(name="inspect", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: StoreConfig) -> safety.Inspection:
+    """Look into every file; what is dangerous and not allowed gets its verdict now, before anything is loaded."""
+    inspection = safety.inspect_bundle(folder, manifest).allowing(allow)
+    subject = f"{manifest.model}@{manifest.version}"
+    if inspection.findings:
+        rows = [f.model_dump() | {"allowed": f"{f.kind}:{f.where}" in inspection.allowed} for f in inspection.findings]
+        create_table_artifact(rows, key="findings", description=f"What inspection found in {subject}")
+    try:
+        safety.refuse_dangerous(inspection, subject)
+    except UnsafeError as error:
+        verdict = unsafe(manifest, inspection)
+        create_markdown_artifact(verdict_card(verdict), key="verdict", description=subject)
+        error.outcome = _recorded(_open(store), manifest, verdict, path=str(folder))
+        _tell(error.outcome)
+        raise
+    return inspection
+
+
 @task(name="measure", cache_policy=NO_CACHE)
 def measure(folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
-    """Inspect, load and compare, in a fresh process that trained nothing."""
+    """Load and compare, in a fresh process that trained nothing."""
     with _spare_loader.get() or Loader() as loader:
         return loader.measure(folder, manifest, definition)
 
 
 @task(name="conclude", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
-def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: StoreConfig) -> Returned:
-    """Make the verdict, keep it in the store, and move `latest` where it passed."""
+def conclude(
+    manifest: Manifest, inspection: safety.Inspection, measured: Measurement, folder: Path, store: StoreConfig
+) -> Returned:
+    """Make the verdict, keep it in the store, and move `latest` where it passed without an exception that somebody made."""
     place = _open(store)
-    verdict = verification.judge(manifest, measured)
+    verdict = verification.judge(manifest, measured, inspection)
     returned = _recorded(place, manifest, verdict, path=str(folder))
     if returned.unwritten:
         get_run_logger().warning("%s", returned.unwritten)
@@ -255,12 +276,13 @@ def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: Sto
 
 
 def _recorded(place: storage.Store, manifest: Manifest, verdict: Verdict, *, path: str) -> Returned:
-    """Keep a verdict and move `latest` where it passed; whoever may only read has the proof all the same."""
+    """Keep a verdict and move `latest` where it passed without exceptions; who may only read has the proof too."""
     latest, unwritten, lacking = False, None, f"The verdict is not in the store and `{layout.LATEST}` did not move"
     try:
         verification.record(place, verdict)
         lacking = f"`{layout.LATEST}` did not move"
-        latest = verdict.passed and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+        clean = verdict.passed and not verdict.allowed
+        latest = clean and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
     except ForbiddenError as error:
         unwritten = f"{lacking}: {error}"
     return Returned(version=reference(place, manifest), path=path, verdict=verdict, latest=latest, unwritten=unwritten)
@@ -355,6 +377,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "load_data", "measure",
-           "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage", "reporting_to", "serialize",
-           "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "inspect", "load_data",
+           "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage", "reporting_to",
+           "serialize", "train_with_custom_loop", "train_with_fit"]  # fmt: skip
