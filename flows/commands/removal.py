@@ -90,7 +90,7 @@ def gc(
     Versions go only where a --keep option is given, and only those that none of them keeps. A version that an alias points
     at, or that is being published or promoted, always stays. What publishers left that died, uploads that were never
     finished, and what is left of removed versions go in any case. Each is looked at again just before it is removed, so
-    this is safe beside publishers and promotions, and may be interrupted at any moment. MODEL may hold * ? [ ].
+    this is safe beside publishers and promotions, and may be interrupted at any moment. MODEL may be a pattern.
 
     \b
     Examples:

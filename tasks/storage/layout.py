@@ -121,11 +121,6 @@ def index(model: str) -> str:
     return f"{model}/all/"
 
 
-def index_and_aliases(model: str) -> str:
-    """What `aliases` and `index` both start with, so that one list request reads both."""
-    return f"{model}/al"
-
-
 def index_lines(model: str, version: str) -> str:
     """Prefix of what the index says of one version."""
     return f"{index(model)}{version}="
