@@ -170,7 +170,7 @@ def _about(error: Exception | None, world: World, fault: Fault) -> list[str]:
 
 
 def _must_succeed(operation: Operation, fault: Fault, when: When, target: Recorded) -> bool:
-    """Whether an error would be one too many. gc puts its marks over manifests; whether one is there, the next gc finds out."""
+    """Whether an error would be one too many. Of a mark that gc put over a manifest the next gc finds out."""
     if when is When.ONCE:
         return target.has_digest or not fault.damages
     return when is When.ALWAYS and fault.done and target.is_document and operation is not GC
