@@ -126,6 +126,7 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
         Text(f'load_model("{o.version}")') if o.error is None else Text(f"{o.version} was refused", style="bold red")
         for o in outcomes
     ]
+    lines += [Text(f"{o.version}: {o.returned.unwritten}", style="yellow") for o in outcomes if o.returned.unwritten]
     return Group(numbers, kept, Text("from tasks import load_model", style="dim"), *lines)
 
 
