@@ -73,6 +73,8 @@ class Board:
                 self._bars.start_task(bar)
             self._bars.update(bar, completed=epoch["number"], total=epoch["total"], description=logs)
             self._line(f"{scenario}: epoch {epoch['number']}/{epoch['total']}  {logs}")
+        elif "note" in event:
+            self._bars.console.print(f"{scenario}: {event['note']}", markup=False, soft_wrap=True)
         elif "published" in event:
             version = event["published"]
             self._bars.update(bar, description=f"published {version['uri']}")

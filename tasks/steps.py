@@ -41,10 +41,12 @@ from tasks.storage.conformance import check_store as probe_store
 from tasks.storage.manifest import DataRecord, TrainingRecord
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
-from tasks.training import Epoch, Trained, TrainingConfig
+from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
 from tasks.verification import Loader, Measurement, Verdict
+from tasks.verification.elsewhere import EnvironmentConfig, Interpreter
 from tasks.verification.environment import current_environment
+from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_without
 from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import not_intact, unsafe
@@ -52,7 +54,7 @@ from tasks.verification.verdict import not_intact, unsafe
 _PROGRESS_SECONDS = 2.0
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned], None]
+Listener = Callable[[Epoch | VersionRef | Returned | Row | str], None]
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
@@ -60,7 +62,10 @@ _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=No
 
 @contextmanager
 def reporting_to(listener: Listener) -> Iterator[None]:
-    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned."""
+    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned.
+
+    Lines of text are about checkpoints.
+    """
     token = _listener.set(listener)
     try:
         yield
@@ -68,7 +73,7 @@ def reporting_to(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def _tell(news: VersionRef | Returned) -> None:
+def _tell(news: VersionRef | Returned | Row) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(news)
@@ -149,17 +154,23 @@ def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition
 
 
 @task(name="train with custom loop", cache_policy=NO_CACHE)
-def train_with_custom_loop(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
-    """Train by our own compiled GradientTape loop."""
+def train_with_custom_loop(
+    definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
+) -> Trained:
+    """Train by our own compiled GradientTape loop, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config) as report:
-        return training.train_with_custom_loop(model, dataset, config, report)
+        keeping = _checkpointing(definition, name, store)
+        return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping)
 
 
 @task(name="train with fit", cache_policy=NO_CACHE)
-def train_with_fit(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
-    """Train by Keras' fit."""
+def train_with_fit(
+    definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
+) -> Trained:
+    """Train by Keras' fit, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config) as report:
-        return training.train_with_fit(model, dataset, config, report)
+        keeping = _checkpointing(definition, name, store)
+        return training.train_with_fit(model, dataset, config, report, checkpointing=keeping)
 
 
 @task(name="serialize", cache_policy=NO_CACHE)
@@ -187,6 +198,10 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
     ref = storage.publish(place, bundle.folder, manifest)
     shutil.rmtree(bundle.folder, ignore_errors=True)
+    if bundle.run:
+        # Who may not delete here leaves them to `gc`: the version is published all the same.
+        with suppress(RoundtripError):
+            storage.StoredCheckpoints(place, ref.model).forget(bundle.run)
     create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
     emit_event(
         event="roundtrip.version.published",
@@ -250,10 +265,16 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
     return inspection
 
 
+@task(name="build environment", cache_policy=NO_CACHE)
+def build_environment(environment: EnvironmentConfig | None, manifest: Manifest) -> Interpreter | None:
+    """Build the environment that the version is to be returned in; None is this one."""
+    return verification.build_environment(environment, manifest) if environment else None
+
+
 @task(name="measure", cache_policy=NO_CACHE)
-def measure(folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
-    """Load and compare, in a fresh process that trained nothing."""
-    with _spare_loader.get() or Loader() as loader:
+def measure(folder: Path, manifest: Manifest, definition: Definition, elsewhere: Interpreter | None = None) -> Measurement:
+    """Inspect, load and compare, in a fresh process that trained nothing."""
+    with Loader(elsewhere) if elsewhere else _spare_loader.get() or Loader() as loader:
         return loader.measure(folder, manifest, definition)
 
 
@@ -276,16 +297,53 @@ def conclude(
 
 
 def _recorded(place: storage.Store, manifest: Manifest, verdict: Verdict, *, path: str) -> Returned:
-    """Keep a verdict and move `latest` where it passed without exceptions; who may only read has the proof too."""
+    """Keep a verdict and move `latest` where it passed here, without exceptions; who may only read has the proof too."""
     latest, unwritten, lacking = False, None, f"The verdict is not in the store and `{layout.LATEST}` did not move"
     try:
         verification.record(place, verdict)
         lacking = f"`{layout.LATEST}` did not move"
-        clean = verdict.passed and not verdict.allowed
-        latest = clean and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+        here = verdict.passed and not verdict.allowed and not verdict.elsewhere
+        latest = here and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
     except ForbiddenError as error:
         unwritten = f"{lacking}: {error}"
     return Returned(version=reference(place, manifest), path=path, verdict=verdict, latest=latest, unwritten=unwritten)
+
+
+@task(name="return elsewhere", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def return_elsewhere(
+    folder: Path,
+    manifest: Manifest,
+    inspection: safety.Inspection,
+    definition: Definition,
+    environment: EnvironmentConfig,
+    store: StoreConfig,
+) -> Row:
+    """Bring a fetched version back in another environment, and keep the verdict; what can't be built is a row too."""
+    try:
+        interpreter = verification.build_environment(environment, manifest)
+    except InputError as error:
+        row = row_without(environment, error)
+    else:
+        with Loader(interpreter) as loader:
+            verdict = verification.judge(manifest, loader.measure(folder, manifest, definition), inspection)
+        verification.record(_open(store), verdict)
+        row = row_of(verdict)
+    _tell(row)
+    return row
+
+
+@task(name="tabulate", cache_policy=NO_CACHE)
+def tabulate(manifest: Manifest, rows: list[Row]) -> Matrix:
+    """Show the rows as a table."""
+    trained = manifest.environment
+    under = f"Python {trained.python}, TensorFlow {trained.tensorflow}, Keras {trained.keras}"
+    create_table_artifact(
+        [row.model_dump(exclude={"verdict"}) for row in rows],
+        key="matrix",
+        description=f"{manifest.model}@{manifest.version}, trained under {under}, returned under",
+    )
+    return matrix_of(manifest, rows)
 
 
 def accept(returned: Returned) -> Returned:
@@ -327,6 +385,14 @@ def remove_garbage(planned: Plan, store: StoreConfig) -> list[Done]:
     freed = human_bytes(sum(d.bytes for d in results))
     create_table_artifact(rows, key="gc-removed", description=f"Removed from {planned.store}: {freed}")
     return results
+
+
+def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
+    """Checkpoints in the store, by the side of the model's versions."""
+    # To whoever asked for news, else to the run's log.
+    say = _listener.get() or get_run_logger().info
+    keeper = storage.StoredCheckpoints(_open(store), name, say)
+    return Checkpointing(keeper, definition, current_environment().arithmetic, say)
 
 
 def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
@@ -377,6 +443,7 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "inspect", "load_data",
-           "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage", "reporting_to",
-           "serialize", "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "build_environment", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
+           "inspect", "load_data", "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage",
+           "reporting_to", "return_elsewhere", "serialize", "tabulate", "train_with_custom_loop",
+           "train_with_fit"]  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from flows.commands.common import common, finish, model_options, model_parameter, quiet
+from flows.commands.common import common, environment_options, finish, model_options, model_parameter, quiet
+from tasks.errors import InputError
 
 
 @click.command(name="return")
@@ -23,6 +24,7 @@ from flows.commands.common import common, finish, model_options, model_parameter
     help="Let a dangerous finding through: its kind, or kind:where; repeatable. The verdict records it.",
 )
 @model_options
+@environment_options("In place of a package here: tensorflow==2.18.*; repeatable. What is not named stays as it is here.")
 @common
 def return_(
     reference: str,
@@ -30,6 +32,9 @@ def return_(
     allow: Sequence[str],
     model: str | None,
     model_args: Sequence[str],
+    pythons: Sequence[str],
+    withs: Sequence[str],
+    recorded: bool,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -40,18 +45,28 @@ def return_(
     newer version that passed. With credentials that may only read, the proof is the same and the files are handed over, but
     neither is written: the line at the end, and `unwritten` in the JSON, say so. The exit code is the verdict's.
 
+    With --python, --with or --recorded it is proved in another environment, which uv builds for it once. That verdict is
+    kept too and names its environment, but moves no alias: it says nothing of this one.
+
     \b
     Examples:
       python -m flows return digits
       python -m flows return digits@latest --to ./digits
       python -m flows return digits --allow "foreign class"
+      python -m flows return digits --python 3.12 --with 'tensorflow==2.20.*'
+      python -m flows return digits --recorded
     """
     quiet(debug)
     from flows.desk import Desk
 
+    if len(pythons) > 1:
+        raise InputError("A version is returned under one --python at a time. `python -m flows matrix` takes several.")
+    environment = None
+    if pythons or withs or recorded:
+        environment = {"python": next(iter(pythons), None), "requirements": list(withs), "recorded": recorded}
     override = model_parameter(model, model_args) if model or model_args else None
     with Desk(trains=False, debug=debug) as desk:
-        returned, error = desk.bring_back(reference, to, override, allow=allow)
+        returned, error = desk.bring_back(reference, to, override, environment=environment, allow=allow)
     document = {
         "model": returned.version.model,
         "version": returned.version.version,

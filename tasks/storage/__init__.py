@@ -8,6 +8,7 @@ needs any more. The protocol, its invariants and what a reader sees after a cras
 
 from tasks.storage.aliases import Revision, advance_latest, alias_history, move_alias, take_away
 from tasks.storage.catalog import Filter, ModelSummary, list_models
+from tasks.storage.checkpoints import StoredCheckpoints
 from tasks.storage.client import Access
 from tasks.storage.collect import Done, Plan, Removal, carry_out, plan
 from tasks.storage.manifest import Environment, FileEntry, Manifest
@@ -30,6 +31,7 @@ __all__ = [
     "Retention",
     "Revision",
     "Store",
+    "StoredCheckpoints",
     "VersionRef",
     "advance_latest",
     "alias_history",

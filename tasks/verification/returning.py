@@ -53,7 +53,8 @@ def refusal(returned: Returned) -> RoundtripError | None:
     if verdict.safe is False:
         hint = how_to_allow(Inspection(findings=tuple(verdict.findings), allowed=tuple(verdict.allowed)).refused)
         return UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}\n  {hint}")
-    return VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
+    under = f", returned under {verdict.elsewhere}," if verdict.elsewhere else ""
+    return VerificationFailed(f"{returned.version}{under} is not the model that was trained.\n  {reasons}")
 
 
 def load_model(
