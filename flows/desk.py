@@ -59,6 +59,7 @@ class Outcome:
             "metrics": self.version.metrics,
             "verdict": self.returned.verdict.model_dump(mode="json"),
             "latest": self.returned.latest,
+            "unwritten": self.returned.unwritten,
         }
 
 
@@ -83,6 +84,10 @@ class Desk:
         try:
             if self._store:
                 self._store.wait_until_up()
+            else:
+                from tasks.storage import open_store
+
+                open_store()  # a wrong address is said now, not when everything else is up
             self._server.wait_until_up()
         except BaseException:
             self._stop()
@@ -134,6 +139,7 @@ class Desk:
         store: dict[str, Any] | None = None,
         environment: dict[str, Any] | None = None,
         *,
+        allow: Sequence[str] = (),
         more: bool = False,
     ) -> tuple[Returned, RoundtripError | None]:
         """Run the downstream flow on one version. Where `more` will come, the next proof warms up at once.
@@ -148,8 +154,8 @@ class Desk:
 
         for _ in self._loose_ends:
             pass  # the flow before this one ends with Prefect's last word, for which nobody waited
-        parameters = {"reference": reference, "to": str(to) if to else None, "model": model, "store": store or {}}
-        parameters |= {"environment": environment}
+        parameters: dict[str, Any] = {"reference": reference, "to": str(to) if to else None, "model": model}
+        parameters |= {"allow": list(allow), "environment": environment, "store": store or {}}
         self._returner.send({"parameters": parameters, "more": more})
         self._loose_ends = self._returner.events()
         returned = Returned.model_validate(next(self._loose_ends)["returned"])

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.settings import StoreConfig
-from tasks.steps import fetch, find_version, rebuild_from, return_elsewhere, tabulate
+from tasks.steps import fetch, find_version, inspect, rebuild_from, return_elsewhere, tabulate
 from tasks.verification.elsewhere import EnvironmentConfig
 from tasks.verification.matrix import Matrix
 from tasks.verification.returning import Rebuild
@@ -30,5 +30,6 @@ def matrix(
     manifest = find_version(reference, store)
     definition = rebuild_from(manifest, model)
     folder = fetch(manifest, None, store)
-    rows = [return_elsewhere(folder, manifest, definition, environment, store) for environment in environments]
+    inspection = inspect(folder, manifest, (), store)
+    rows = [return_elsewhere(folder, manifest, inspection, definition, environment, store) for environment in environments]
     return tabulate(manifest, rows)

@@ -163,6 +163,11 @@ def _newest_first(number: int) -> str:
     return f"{_NUMBERS - 1 - number:010d}.json"
 
 
+def scratch(name: str) -> str:
+    """Prefix for probes of the store itself; no model's name starts with a dot."""
+    return f"{PROBES}{name}/"
+
+
 def checkpoints(model: str, run: str = "") -> str:
     """Prefix of the checkpoints of a run, or of all unfinished runs of a model."""
     return f"{model}/checkpoints/{run}/" if run else f"{model}/checkpoints/"

@@ -10,8 +10,10 @@ import click
 
 BENCHMARKS = {
     "checkpoints": "tests.benchmarks.checkpoints",
+    "inspection": "tests.benchmarks.inspection",
     "main-job": "tests.benchmarks.main_job",
     "registry": "tests.benchmarks.registry",
+    "scanners": "tests.benchmarks.scanners",
     "training": "tests.benchmarks.training",
 }
 
