@@ -1,6 +1,7 @@
 """What checkpoints cost: the same training with and without, one checkpoint an epoch of 10 s or more, in turns.
 
-The store is the embedded one, so its server shares the processors with the training: with a store elsewhere it costs less.
+Wall seconds decide; CPU seconds of the process that trains, its uploads included, tell more on a machine that others use. The
+store is the embedded one, whose server shares the processors with the training: with a store elsewhere it costs less.
 """
 
 from __future__ import annotations
@@ -48,37 +49,39 @@ def _measure(rounds: int, store: Any) -> tuple[list[dict[str, Any]], dict[str, A
         val = (take(part, slice(0, 256)) for part in (whole.x_val, whole.y_val))
         return Dataset(x, y, *val, whole.source, f"{rows}")
 
-    def train(dataset: Dataset, hidden: int, epochs: int, kept: bool, **every: Any) -> tuple[Trained, float]:
+    def train(dataset: Dataset, hidden: int, epochs: int, kept: bool, **every: Any) -> tuple[Trained, float, float]:
         config = TrainingConfig(epochs=epochs, batch_size=_BATCH, compiler="graph", **every)
         definition, model = define(ModelConfig(arguments={"hidden": hidden}), dataset)
         keeper = StoredCheckpoints(store, f"model-{uuid.uuid4().hex}")
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         trained = train_with_custom_loop(
             model, dataset, config, checkpointing=Checkpointing(keeper, definition, "", print) if kept else None
         )
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         if trained.run:
             keeper.forget(trained.run)
-        return trained, seconds
+        return trained, seconds, cpu
 
     rows, overheads = [], []
     for hidden in (64, 1024, 8192):
-        probe, _ = train(of(1_000), hidden, 2, kept=False)
+        probe, _, _ = train(of(1_000), hidden, 2, kept=False)
         count = int(min(16_000, 1_000 * _SECONDS / probe.history.seconds[-1])) // _BATCH * _BATCH
         # A small model's epoch is short whatever the data: then a checkpoint comes after as many as take 10 s.
         epoch = probe.history.seconds[-1] * count / 1_000
         together = max(1, round(_SECONDS / epoch))
         dataset = of(count)
-        walls: dict[bool, list[float]] = {True: [], False: []}
+        found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         for _ in range(rounds):
             for kept in (False, True):
                 every = {"checkpoint_epochs": together, "checkpoint_seconds": None}
-                walls[kept].append(train(dataset, hidden, _EPOCHS * together, kept, **every)[1])
-        without, with_ = (statistics.median(walls[kept]) for kept in (False, True))
+                found[kept].append(train(dataset, hidden, _EPOCHS * together, kept, **every)[1:])
+        without, with_ = (statistics.median(wall for wall, _ in found[kept]) for kept in (False, True))
+        less, more = (statistics.median(cpu for _, cpu in found[kept]) for kept in (False, True))
         size = 4 * 3 * probe.model.count_params()
         overheads.append(with_ / without - 1)
         rows.append(
             {"parameters": probe.model.count_params(), "checkpoint_mb": size / 1e6, "checkpoints": _EPOCHS}
             | {"seconds_between": without / _EPOCHS, "without_s": without, "with_s": with_, "overhead": overheads[-1]}
+            | {"cpu_without_s": less, "cpu_with_s": more, "cpu_overhead": more / less - 1}
         )
     return rows, {f"overhead, {rows[i]['checkpoint_mb']:.3g} MB": bar(value, "<= 0.03") for i, value in enumerate(overheads)}
