@@ -1,7 +1,7 @@
 """What checkpoints cost: the same training with and without, one checkpoint an epoch of 10 s or more, in turns.
 
-Wall seconds decide; CPU seconds of the process that trains, its uploads included, tell more on a machine that others use. The
-store is the embedded one, whose server shares the processors with the training: with a store elsewhere it costs less.
+Wall seconds decide; CPU seconds of the process that trains, its uploads included, tell more on a machine that others use.
+The store is the embedded one, whose server shares the processors with the training: with a store elsewhere it costs less.
 """
 
 from __future__ import annotations

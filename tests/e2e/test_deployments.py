@@ -358,7 +358,7 @@ def running(command: str, environment: Mapping[str, str], output: Path) -> Itera
         assert not _marked(mark)
 
 
-def eventually(look: Callable[[], T], what: str, context: Callable[[], str] = str, seconds: float = 90.0) -> T:
+def eventually(look: Callable[[], T], what: str, context: Callable[[], str] = str, seconds: float = 240.0) -> T:
     """What `look` returns, as soon as it is something; fails the test after a deadline."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
