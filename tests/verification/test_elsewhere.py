@@ -152,8 +152,8 @@ error: Request failed after 3 retries in 6.8s
         ),
         (
             NO_NETWORK,
-            "Request failed after 3 retries in 6.8s: Failed to fetch: https://somewhere/simple/six/: failed to lookup address "
-            "information: Name or service not known",
+            "Request failed after 3 retries in 6.8s: Failed to fetch: https://somewhere/simple/six/: failed to lookup "
+            "address information: Name or service not known",
         ),
         ("error: No interpreter found for Python 3.99\n", "No interpreter found for Python 3.99"),
         ("", "it gave no reason"),
