@@ -23,7 +23,7 @@ from tasks.definitions.build import as_tensors
 from tasks.serialization import keras_model
 from tasks.serialization.arrays import flat, nested, read_npz
 from tasks.serialization.digests import TensorDigest, tensor_digests
-from tasks.serialization.formats import format_named
+from tasks.serialization.formats import format_named, usable_format
 from tasks.serialization.protocol import Format
 from tasks.training import History, Trained
 from tasks.training.step import gradient_step, put_back
@@ -52,7 +52,10 @@ class Carried(BaseModel):
         epoch_seconds: Wall seconds of each epoch.
         weights: Digest of every weight.
         optimizer: Digest of every optimizer variable, by position.
+        optimized: Paths of the weights that the optimizer has slots for, in its order.
         after_one_step: Digest of every weight after one more training step on the probe; empty where not measured.
+        own_classes: Classes that only the definition can bring, where the format keeps an architecture, but not theirs.
+        healed: A line for everything of this very model that its format would lose, and that comes back all the same.
         inputs: The inputs of the probe.
         outputs: The outputs of the probe.
     """
@@ -64,7 +67,10 @@ class Carried(BaseModel):
     epoch_seconds: list[float] = Field(default_factory=list)
     weights: tuple[TensorDigest, ...] = ()
     optimizer: tuple[TensorDigest, ...] = ()
+    optimized: tuple[str, ...] = ()
     after_one_step: tuple[TensorDigest, ...] = ()
+    own_classes: tuple[str, ...] = ()
+    healed: tuple[str, ...] = ()
     inputs: tuple[ArraySpec, ...] = ()
     outputs: tuple[ArraySpec, ...] = ()
 
@@ -100,7 +106,7 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     Raises:
         InputError: The format can't hold this model.
     """
-    model, format_ = trained.model, format_named(format_name)
+    model, format_ = trained.model, usable_format(format_name)
     x, targets = _probe_inputs(dataset)
     # First, for it finds out whether the format can hold the model at all.
     y = format_.predict(model, x)
@@ -108,7 +114,10 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     optimizer = keras_model.optimizer_state(model)
     seeds = keras_model.seed_states(model)
     (folder / MODEL).mkdir(parents=True)
-    format_.save(model, folder / MODEL, x)
+    healed = format_.save(model, folder / MODEL, x)
+    if format_.trainable:
+        healed += keras_model.compile_losses(model)
+        healed += [f"seed states: none of Keras' formats keeps them ({len(seeds)} of this model)"] if seeds else []
     _write_npz(folder / PROBE, flat("x", x) | flat("y", y) | flat("t", targets))
     _write_npz(folder / STATE, _prefixed("optimizer", optimizer) | _prefixed("seed", seeds))
     config = keras_model.compile_config(model)
@@ -118,6 +127,9 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
         epoch_seconds=trained.history.seconds,
         weights=weights,
         optimizer=tensor_digests(optimizer),
+        optimized=keras_model.optimized(model),
+        own_classes=tuple(keras_model.own_classes(model)) if format_.trainable else (),
+        healed=tuple(healed),
         after_one_step=_rehearse(model, format_, x, targets) if config else (),
         inputs=_array_specs(x, "x"),
         outputs=_array_specs(y, "output"),
@@ -153,12 +165,16 @@ def restore(
     Raises:
         MismatchError: The definition builds another model.
     """
-    format_ = format_named(format_name)
-    x, _, _ = read_probe(folder)
-    model = format_.load(folder / MODEL, lambda: keras_model.rebuild(stored, given or stored, x))
+    format_ = usable_format(format_name)
+    rebuilt = None
+    if needs_definition(format_name, carried):
+        x, _, _ = read_probe(folder)
+        rebuilt = keras_model.rebuild(stored, given or stored, x)
+    model = format_.load(folder / MODEL, rebuilt)
     lost: list[str] = []
     if format_.trainable:
-        if carried.compile and not model.compiled:
+        compiled = model.compiled and (rebuilt is not None or keras_model.compile_config(model) == carried.compile)
+        if carried.compile and not compiled:
             try:
                 model.compile_from_config(carried.compile)
             except Exception as error:
@@ -166,10 +182,15 @@ def restore(
         state = read_npz(folder / STATE)
         if not keras_model.put_seed_states(model, _section("seed", state)):
             lost.append("seed states: the returned model has other seed generators")
-        if carried.optimizer and not keras_model.put_optimizer_state(model, _section("optimizer", state)):
+        if carried.optimizer and not keras_model.put_optimizer_state(model, _section("optimizer", state), carried.optimized):
             lost.append("optimizer: the returned model's optimizer has other variables")
     model.history = History(carried.curves, carried.epoch_seconds, "")
     return model, lost
+
+
+def needs_definition(format_name: str, carried: Carried) -> bool:
+    """Whether this model can only be brought back through the code of its definition."""
+    return format_named(format_name).needs_definition or bool(carried.own_classes)
 
 
 def read_probe(folder: Path) -> tuple[Arrays, Arrays, Arrays]:

@@ -14,7 +14,7 @@ from tasks.data.dataset import each
 from tasks.definitions import Definition
 from tasks.errors import RoundtripError
 from tasks.safety import Finding, inspect_bundle
-from tasks.serialization import compare, format_named, keras_model, restore, tensor_digests
+from tasks.serialization import compare, format_named, keras_model, needs_definition, restore, tensor_digests
 from tasks.serialization.bundle import one_more_step, read_probe
 from tasks.storage import Environment, Manifest
 from tasks.training.step import put_back
@@ -95,7 +95,8 @@ def _load(folder: Path, manifest: Manifest, definition: Definition, result: Meas
 def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) -> None:
     format_, carried = format_named(manifest.format), manifest.carried
     x, y, targets = read_probe(folder)
-    result.weights = compare(carried.weights, tensor_digests(format_.variables(model)))
+    if "weights" in format_.promises:
+        result.weights = compare(carried.weights, tensor_digests(format_.variables(model)))
     try:
         found = format_.predict(model, x)
     except Exception as error:
@@ -109,8 +110,8 @@ def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) 
     compiled = carried.compile is not None and keras_model.compile_config(model) == carried.compile
     result.survived = {
         # Rebuilt by its own source is not survived.
-        "architecture": not format_.needs_definition,
-        "weights": not result.weights,
+        "architecture": not needs_definition(manifest.format, carried),
+        **({} if result.weights is None else {"weights": not result.weights}),
         "optimizer": optimizer_back,
         "compile": compiled,
         "history": bool(carried.curves) and model.history.curves == carried.curves,
