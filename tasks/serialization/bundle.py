@@ -52,7 +52,7 @@ class Carried(BaseModel):
         epoch_seconds: Wall seconds of each epoch.
         weights: Digest of every weight.
         optimizer: Digest of every optimizer variable, by position.
-        optimized: Paths of the weights that the optimizer has slots for, in its order.
+        optimized: Positions of the weights that the optimizer has slots for, in its order.
         after_one_step: Digest of every weight after one more training step on the probe; empty where not measured.
         own_classes: Classes that only the definition can bring, where the format keeps an architecture, but not theirs.
         healed: A line for everything of this very model that its format would lose, and that comes back all the same.
@@ -67,7 +67,7 @@ class Carried(BaseModel):
     epoch_seconds: list[float] = Field(default_factory=list)
     weights: tuple[TensorDigest, ...] = ()
     optimizer: tuple[TensorDigest, ...] = ()
-    optimized: tuple[str, ...] = ()
+    optimized: tuple[int, ...] = ()
     after_one_step: tuple[TensorDigest, ...] = ()
     own_classes: tuple[str, ...] = ()
     healed: tuple[str, ...] = ()

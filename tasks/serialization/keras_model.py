@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,27 @@ def weights(model: Any) -> dict[str, Array]:
     Raises:
         MismatchError: Two weights share a path, so that nothing could tell them apart.
     """
-    found: dict[str, Array] = {}
-    for variable in model.weights:
-        if variable.path in found:
-            raise MismatchError(
-                f"Two weights of the model are called {variable.path!r}. Give their layers distinct names, "
-                "or nothing can prove which one came back."
-            )
-        found[variable.path] = np.asarray(variable)
-    return found
+    return _distinct((variable.path, variable) for variable in model.weights)
+
+
+def weights_by_layer(model: Any) -> dict[str, Array]:
+    """Every weight by the names of the layers that hold it, for where paths don't come back (a Sequential's in `.keras`).
+
+    Raises:
+        MismatchError: Two weights have one name, so that nothing could tell them apart.
+    """
+    seen: set[int] = set()
+
+    def walk(layer: Any, place: str) -> Iterator[tuple[str, Any]]:
+        seen.add(id(layer))
+        children = list(layer._flatten_layers(recursive=False, include_self=False))
+        below = {id(v) for child in children for v in child.weights}
+        yield from ((f"{place}{v.name}", v) for v in layer.weights if id(v) not in below)
+        for child in children:
+            if id(child) not in seen:  # a shared layer is met once
+                yield from walk(child, f"{place}{child.name}/")
+
+    return _distinct(walk(model, ""))
 
 
 def optimizer_state(model: Any) -> dict[str, Array]:
@@ -47,16 +59,20 @@ def seed_states(model: Any) -> dict[str, Array]:
     return {f"{i:05d}": np.asarray(v) for i, v in enumerate(v for v in model.variables if id(v) not in own)}
 
 
-def optimized(model: Any) -> tuple[str, ...]:
-    """Paths of the weights that the optimizer has slots for, in its order: those that were trainable when it was built."""
+def optimized(model: Any) -> tuple[int, ...]:
+    """Which weights the optimizer has slots for, in its order: those that were trainable when it was built.
+
+    By their position among the model's weights, since a path may differ in what comes back.
+    """
     if not getattr(model, "compiled", False) or model.optimizer is None:
         return ()
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     optimizer.build(model.trainable_variables)
-    return tuple(v.path for v in getattr(optimizer, "_trainable_variables", ()))
+    position = {id(v): i for i, v in enumerate(model.weights)}
+    return tuple(position[id(v)] for v in getattr(optimizer, "_trainable_variables", ()) if id(v) in position)
 
 
-def put_optimizer_state(model: Any, state: dict[str, Array], over: Sequence[str]) -> bool:
+def put_optimizer_state(model: Any, state: dict[str, Array], over: Sequence[int]) -> bool:
     """Give a compiled model its optimizer slots back; False where they don't fit this optimizer.
 
     Args:
@@ -67,12 +83,9 @@ def put_optimizer_state(model: Any, state: dict[str, Array], over: Sequence[str]
     """
     if not model.compiled or model.optimizer is None:
         return False
-    if over and optimized(model) != tuple(over):
-        by_path = {v.path: v for v in model.weights}
-        if not by_path.keys() >= set(over):
-            return False
+    if over and optimized(model) != tuple(over) and max(over) < len(model.weights):
         model.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-        model.optimizer.build([by_path[path] for path in over])
+        model.optimizer.build([model.weights[i] for i in over])
     model.optimizer.build(model.trainable_variables)
     return _assign(list(model.optimizer.variables), state)
 
@@ -181,6 +194,18 @@ def _is_plain(value: Any) -> bool:
 
 def _is_keras(cls: type) -> bool:
     return cls.__module__.split(".")[0] == "keras"
+
+
+def _distinct(variables: Iterable[tuple[str, Any]]) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for name, variable in variables:
+        if name in found:
+            raise MismatchError(
+                f"Two weights of the model are called {name!r}. Give their layers distinct names, "
+                "or nothing can prove which one came back."
+            )
+        found[name] = np.asarray(variable)
+    return found
 
 
 def _assign(variables: list[Any], state: dict[str, Array]) -> bool:
