@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
@@ -31,12 +31,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
 from prefect.runtime import flow_run
-from pydantic import BaseModel, Field
 
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import DeniedError, InputError, UnreachableError, UnsafeError, VerificationFailed
+from tasks.errors import DeniedError, InputError, RoundtripError, UnreachableError, UnsafeError
 from tasks.serialization import Bundle, format_named
 from tasks.settings import STORE_VARIABLE, StoreConfig
 from tasks.storage import Manifest, VersionRef, layout
@@ -45,49 +44,39 @@ from tasks.storage.store import check_store as probe_store
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
 from tasks.training import Epoch, Trained, TrainingConfig
-from tasks.training.run import Report, be_deterministic
-from tasks.verification import Loader, Measurement, Rehearsal, Verdict
+from tasks.training.run import Report, seeded
+from tasks.verification import Loader, Measurement
 from tasks.verification.environment import current_environment
-from tasks.verification.rehearsal import measure_here
 from tasks.verification.report import html_report, model_card, verdict_card
-from tasks.verification.returning import definition_for
+from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import refused
 
 _PROGRESS_SECONDS = 2.0
 
-_report: ContextVar[Report | None] = ContextVar("report", default=None)
+# What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
+Listener = Callable[[Epoch | VersionRef | Returned], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
 
 # At most one fresh process, warm for the next rehearsal; a run that failed before leaves it to the next one.
 _rehearsers: list[Loader] = []
 
 
-class Returned(BaseModel):
-    """What the downstream flow hands back."""
-
-    version: VersionRef
-    path: str
-    verdict: Verdict
-    latest: bool
-
-
-class Rebuild(BaseModel):
-    """What the user names in place of the manifest's definition."""
-
-    model_config = {"frozen": True}
-
-    builder: str | None = Field(default=None, description="Reference of the builder; empty: the manifest's.")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments in place of the stored ones.")
-
-
 @contextmanager
-def reporting_to(report: Report) -> Iterator[None]:
-    """Send the epochs of this context's training to a callable, in place of the log and the progress artifact."""
-    token = _report.set(report)
+def reporting_to(listener: Listener) -> Iterator[None]:
+    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned."""
+    token = _listener.set(listener)
     try:
         yield
     finally:
-        _report.reset(token)
+        _listener.reset(token)
+
+
+def _tell(news: VersionRef | Returned) -> None:
+    listener = _listener.get()
+    if listener is not None:
+        listener(news)
 
 
 @contextmanager
@@ -112,6 +101,12 @@ def _open(config: StoreConfig) -> storage.Store:
     return _opened(config.model_copy(update={"url": config.url or os.environ.get(STORE_VARIABLE)}))
 
 
+def open_early() -> None:
+    """Open the environment's store ahead of the first task that needs it; who can't will fail there, with the reason."""
+    with suppress(RoundtripError):
+        _open(StoreConfig())
+
+
 @cache
 def _opened(config: StoreConfig) -> storage.Store:
     if not config.aws_credentials:
@@ -134,12 +129,12 @@ def _opened(config: StoreConfig) -> storage.Store:
 
 
 @task(name="check store", cache_policy=NO_CACHE)
-def check_store(store: StoreConfig, format_name: str, rehearsal: Rehearsal) -> None:
+def check_store(store: StoreConfig, format_name: str, rehearsal: bool) -> None:
     """Find out before the training whether its result can be stored."""
     serialization.usable_format(format_name)
     probe_store(_open(store))
-    if rehearsal == "process" and not _rehearsers:
-        # It imports TensorFlow while this process trains.
+    if rehearsal and not _rehearsers:
+        # Its imports and its start go by while this process trains.
         _rehearsers.append(Loader())
 
 
@@ -152,8 +147,8 @@ def load_data(config: DataConfig) -> Dataset:
 @task(name="define", cache_policy=NO_CACHE)
 def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition, Any]:
     """Build the model, with every argument fixed, and take its fingerprint."""
-    be_deterministic(seed)
-    definition, model = definitions.define(config, dataset)
+    with seeded(seed):
+        definition, model = definitions.define(config, dataset)
     safety.trust(definition.reference)
     return definition, model
 
@@ -188,9 +183,7 @@ def serialize(trained: Trained, definition: Definition, dataset: Dataset, format
 
 @task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
-def publish(
-    bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: Rehearsal = "process"
-) -> VersionRef:
+def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: bool = True) -> VersionRef:
     """Upload the bundle, bring it back meanwhile, commit it with its manifest where it came back, and tell the world."""
     place = _open(store)
     version = layout.new_version()
@@ -208,6 +201,7 @@ def publish(
         payload={"model": ref.model, "version": ref.version, "uri": ref.uri, "format": ref.format}
         | {"store": store.model_dump()},
     )
+    _tell(ref)
     return ref
 
 
@@ -239,6 +233,7 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
         verdict = refused(manifest.model, manifest.version, str(error), intact=False)
         verification.record(place, verdict)
         error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
+        _tell(error.outcome)
         raise
 
 
@@ -260,7 +255,9 @@ def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: Sto
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
     create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
-    return Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+    returned = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+    _tell(returned)
+    return returned
 
 
 def accept(returned: Returned) -> Returned:
@@ -270,31 +267,20 @@ def accept(returned: Returned) -> Returned:
         UnsafeError: Inspection found something dangerous.
         VerificationFailed: It is not the model that was trained.
     """
-    if returned.verdict.passed:
-        return returned
-    reasons = "\n  ".join(returned.verdict.reasons)
-    error: UnsafeError | VerificationFailed
-    if returned.verdict.safe is False:
-        error = UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}")
-    else:
-        error = VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
-    error.outcome = returned
-    raise error
+    error = refusal(returned)
+    if error:
+        raise error
+    return returned
 
 
 @contextmanager
-def _rehearsing(folder: Path, manifest: Manifest, where: Rehearsal) -> Iterator[Callable[[], None]]:
-    """Rehearse in a thread; gives the function that waits for the end of it and raises what it found."""
-    if where == "off":
+def _rehearsing(folder: Path, manifest: Manifest, wanted: bool) -> Iterator[Callable[[], None]]:
+    """Rehearse in a fresh process and beside what follows; gives the function that waits for the end and raises."""
+    if not wanted:
         yield lambda: None
         return
-    loader = (_rehearsers.pop() if _rehearsers else Loader()) if where == "process" else None
-    try:
-        with ThreadPoolExecutor(1, thread_name_prefix="rehearsal") as beside:
-            yield beside.submit(verification.rehearse, folder, manifest, loader.measure if loader else measure_here).result
-    finally:
-        if loader:
-            loader.end()
+    with _rehearsers.pop() if _rehearsers else Loader() as loader, ThreadPoolExecutor(1) as beside:
+        yield beside.submit(verification.rehearse, folder, manifest, loader.measure).result
 
 
 def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
@@ -324,7 +310,7 @@ def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -
 @contextmanager
 def _progress(config: TrainingConfig) -> Iterator[Report]:
     """Where the epochs are shown: to whoever asked for them, else in the run's log and as a progress artifact."""
-    asked = _report.get()
+    asked = _listener.get()
     if asked is not None:
         yield asked
         return
@@ -345,6 +331,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_version", "load_data",
-           "measure", "measuring_with", "publish", "rebuild_from", "reporting_to", "serialize", "train_with_custom_loop",
+__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_version", "load_data", "measure", "measuring_with",
+           "open_early", "publish", "rebuild_from", "reporting_to", "serialize", "train_with_custom_loop",
            "train_with_fit"]  # fmt: skip
