@@ -73,6 +73,10 @@ class Child:
         """The child's process id."""
         return self._process.pid
 
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
     def send(self, request: dict[str, Any]) -> None:
         """Hand the child one request."""
         assert self._process.stdin is not None

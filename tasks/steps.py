@@ -36,17 +36,16 @@ from tasks import data, definitions, safety, serialization, storage, training, v
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
 from tasks.errors import DeniedError, InputError, UnreachableError, UnsafeError, VerificationFailed
-from tasks.serialization import Bundle, format_named
+from tasks.serialization import Bundle
 from tasks.settings import STORE_VARIABLE, StoreConfig
 from tasks.storage import Manifest, VersionRef, layout
-from tasks.storage.manifest import DataRecord, TrainingRecord
 from tasks.storage.store import check_store as probe_store
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
 from tasks.training import Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, be_deterministic
 from tasks.verification import Loader, Measurement, Verdict
-from tasks.verification.environment import current_environment
+from tasks.verification.describe import describe
 from tasks.verification.report import html_report, model_card, verdict_card
 from tasks.verification.returning import definition_for
 from tasks.verification.verdict import refused
@@ -183,7 +182,8 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     """Upload the bundle, commit it with its manifest, and tell the world."""
     place = _open(store)
     version = layout.new_version()
-    manifest = _manifest(bundle, layout.model_name(name), version, training)
+    run = str(flow_run.id) if flow_run.id else None
+    manifest = describe(bundle, layout.model_name(name), version, training, run)
     (bundle.folder / "report.html").write_text(html_report(manifest))
     manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
     ref = storage.publish(place, bundle.folder, manifest)
@@ -268,30 +268,6 @@ def accept(returned: Returned) -> Returned:
         error = VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
     error.outcome = returned
     raise error
-
-
-def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
-    format_ = format_named(bundle.format)
-    return Manifest(
-        model=name,
-        version=version,
-        created=datetime.now(UTC),
-        format=format_.name,
-        format_version=format_.version,
-        definition=bundle.definition,
-        data=DataRecord(source=bundle.data_source, sha256=bundle.data_digest),
-        training=TrainingRecord(
-            scenario=format_.name,
-            loop=bundle.loop,
-            config=config.model_dump(),
-            metrics=bundle.metrics,
-            notes=bundle.notes,
-        ),
-        carried=bundle.carried,
-        files=(),
-        environment=current_environment(),
-        flow_run=str(flow_run.id) if flow_run.id else None,
-    )
 
 
 @contextmanager

@@ -53,6 +53,8 @@ class Carried(BaseModel):
         weights: Digest of every weight.
         optimizer: Digest of every optimizer variable, by position.
         after_one_step: Digest of every weight after one more training step on the probe; empty where not measured.
+        state: Digest of everything that no gradient touches: moving statistics, seed generators, vocabularies.
+        policies: Name of the number format of every layer, in the model's order; empty where all are float32.
         inputs: The inputs of the probe.
         outputs: The outputs of the probe.
     """
@@ -65,6 +67,8 @@ class Carried(BaseModel):
     weights: tuple[TensorDigest, ...] = ()
     optimizer: tuple[TensorDigest, ...] = ()
     after_one_step: tuple[TensorDigest, ...] = ()
+    state: tuple[TensorDigest, ...] = ()
+    policies: tuple[str, ...] = ()
     inputs: tuple[ArraySpec, ...] = ()
     outputs: tuple[ArraySpec, ...] = ()
 
@@ -102,11 +106,13 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     """
     model, format_ = trained.model, format_named(format_name)
     x, targets = _probe_inputs(dataset)
-    # First, for it finds out whether the format can hold the model at all.
-    y = format_.predict(model, x)
+    state = tensor_digests(keras_model.state(model))
+    seeds = keras_model.seed_states(model)
+    # Before anything is written, for it finds out whether the format can hold the model at all.
+    with put_back(keras_model.seed_variables(model)):
+        y = format_.predict(model, x)
     weights = tensor_digests(format_.variables(model))
     optimizer = keras_model.optimizer_state(model)
-    seeds = keras_model.seed_states(model)
     (folder / MODEL).mkdir(parents=True)
     format_.save(model, folder / MODEL, x)
     _write_npz(folder / PROBE, flat("x", x) | flat("y", y) | flat("t", targets))
@@ -119,6 +125,8 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
         weights=weights,
         optimizer=tensor_digests(optimizer),
         after_one_step=_rehearse(model, format_, x, targets) if config else (),
+        state=state,
+        policies=keras_model.policies(model),
         inputs=_array_specs(x, "x"),
         outputs=_array_specs(y, "output"),
     )
@@ -154,8 +162,7 @@ def restore(
         MismatchError: The definition builds another model.
     """
     format_ = format_named(format_name)
-    x, _, _ = read_probe(folder)
-    model = format_.load(folder / MODEL, lambda: keras_model.rebuild(stored, given or stored, x))
+    model = load_alone(folder, format_name, stored, given)
     lost: list[str] = []
     if format_.trainable:
         if carried.compile and not model.compiled:
@@ -170,6 +177,12 @@ def restore(
             lost.append("optimizer: the returned model's optimizer has other variables")
     model.history = History(carried.curves, carried.epoch_seconds, "")
     return model, lost
+
+
+def load_alone(folder: Path, format_name: str, stored: Definition, given: Definition | None = None) -> Any:
+    """Bring a bundle's model back by the format's own files and loader alone. Same arguments and errors as `restore`."""
+    x, _, _ = read_probe(folder)
+    return format_named(format_name).load(folder / MODEL, lambda: keras_model.rebuild(stored, given or stored, x))
 
 
 def read_probe(folder: Path) -> tuple[Arrays, Arrays, Arrays]:

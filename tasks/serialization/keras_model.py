@@ -39,10 +39,36 @@ def optimizer_state(model: Any) -> dict[str, Array]:
     return {f"{i:05d}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
 
 
-def seed_states(model: Any) -> dict[str, Array]:
-    """States of the seed generators (Dropout and the like), which are variables but not weights (FACTS S6)."""
+def seed_variables(model: Any) -> list[Any]:
+    """Variables that are no weights: seed generators (Dropout and the like, FACTS S6) and the states of recurrent layers.
+
+    Keras lists the first among a model's variables, the second nowhere.
+    """
     own = {id(v) for v in model.weights}
-    return {f"{i:05d}": np.asarray(v) for i, v in enumerate(v for v in model.variables if id(v) not in own)}
+    seeds = [v for v in model.variables if id(v) not in own]
+    recurrent = [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
+    states = [state for layer in recurrent for state in getattr(layer, "states", None) or [] if hasattr(state, "assign")]
+    return seeds + [state for state in states if id(state) not in own]
+
+
+def seed_states(model: Any) -> dict[str, Array]:
+    """What the `seed_variables` hold, by position."""
+    return {f"{i:05d}": np.asarray(v) for i, v in enumerate(seed_variables(model))}
+
+
+def state(model: Any) -> dict[str, Array]:
+    """Everything that no gradient touches, by name: weights that are not trainable, seed states, vocabularies."""
+    found = {f"weight {v.path}": np.asarray(v) for v in model.non_trainable_weights}
+    found |= {f"seed {name}": array for name, array in seed_states(model).items()}
+    # Two layers of one name are told apart by their position.
+    lookups = [layer for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
+    return found | {f"vocabulary {i} {l.name}": np.asarray(l.get_vocabulary(), "U") for i, l in enumerate(lookups)}
+
+
+def policies(model: Any) -> tuple[str, ...]:
+    """Name of every layer's number format, in the model's order; empty where all are float32."""
+    names = tuple(layer.dtype_policy.name for layer in model._flatten_layers())
+    return () if set(names) == {"float32"} else names
 
 
 def put_optimizer_state(model: Any, state: dict[str, Array]) -> bool:
@@ -55,8 +81,7 @@ def put_optimizer_state(model: Any, state: dict[str, Array]) -> bool:
 
 def put_seed_states(model: Any, state: dict[str, Array]) -> bool:
     """Give a model its seed states back; False where they don't fit."""
-    own = {id(v) for v in model.weights}
-    return _assign([v for v in model.variables if id(v) not in own], state)
+    return _assign(seed_variables(model), state)
 
 
 def rebuild(stored: Definition, given: Definition, sample: Arrays) -> Any:
