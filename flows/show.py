@@ -140,6 +140,8 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     ):
         yield Text.assemble("  ", _yes(value), f"  {name}", (more if value is not None or "not for" in more else "", "dim"))
     yield Text(f"  what survived: {', '.join(p for p in PROMISES if verdict.survived.get(p)) or 'nothing'}")
+    for line in verdict.healed:
+        yield Text(f"  healed: {line}", style="dim")
     for line in verdict.lost:
         yield Text(f"  not brought back: {line}", style="yellow")
     if path:

@@ -20,10 +20,11 @@ from tasks.data import Array, Arrays, Dataset
 from tasks.data.dataset import each, rows, take
 from tasks.definitions import Definition
 from tasks.definitions.build import as_tensors
+from tasks.references import resolve
 from tasks.serialization import keras_model
 from tasks.serialization.arrays import flat, nested, read_npz
 from tasks.serialization.digests import TensorDigest, tensor_digests
-from tasks.serialization.formats import format_named
+from tasks.serialization.formats import format_named, usable_format
 from tasks.serialization.protocol import Format
 from tasks.training import History, Trained
 from tasks.training.step import gradient_step, put_back
@@ -52,7 +53,10 @@ class Carried(BaseModel):
         epoch_seconds: Wall seconds of each epoch.
         weights: Digest of every weight.
         optimizer: Digest of every optimizer variable, by position.
+        optimized: Paths of the weights that the optimizer has slots for, in its order.
         after_one_step: Digest of every weight after one more training step on the probe; empty where not measured.
+        own_classes: Classes that only the definition can bring, where the format keeps an architecture, but not theirs.
+        healed: A line for everything of this very model that its format would lose, and that comes back all the same.
         state: Digest of everything that no gradient touches: moving statistics, seed generators, vocabularies.
         policies: Name of the number format of every layer, in the model's order; empty where all are float32.
         inputs: The inputs of the probe.
@@ -66,7 +70,10 @@ class Carried(BaseModel):
     epoch_seconds: list[float] = Field(default_factory=list)
     weights: tuple[TensorDigest, ...] = ()
     optimizer: tuple[TensorDigest, ...] = ()
+    optimized: tuple[str, ...] = ()
     after_one_step: tuple[TensorDigest, ...] = ()
+    own_classes: tuple[str, ...] = ()
+    healed: tuple[str, ...] = ()
     state: tuple[TensorDigest, ...] = ()
     policies: tuple[str, ...] = ()
     inputs: tuple[ArraySpec, ...] = ()
@@ -104,7 +111,7 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     Raises:
         InputError: The format can't hold this model.
     """
-    model, format_ = trained.model, format_named(format_name)
+    model, format_ = trained.model, usable_format(format_name)
     x, targets = _probe_inputs(dataset)
     state = tensor_digests(keras_model.state(model))
     seeds = keras_model.seed_states(model)
@@ -114,7 +121,10 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     weights = tensor_digests(format_.variables(model))
     optimizer = keras_model.optimizer_state(model)
     (folder / MODEL).mkdir(parents=True)
-    format_.save(model, folder / MODEL, x)
+    healed = format_.save(model, folder / MODEL, x)
+    if format_.trainable:
+        healed += keras_model.compile_losses(model)
+        healed += [f"seed states: none of Keras' formats keeps them ({len(seeds)} of this model)"] if seeds else []
     _write_npz(folder / PROBE, flat("x", x) | flat("y", y) | flat("t", targets))
     _write_npz(folder / STATE, _prefixed("optimizer", optimizer) | _prefixed("seed", seeds))
     config = keras_model.compile_config(model)
@@ -124,6 +134,9 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
         epoch_seconds=trained.history.seconds,
         weights=weights,
         optimizer=tensor_digests(optimizer),
+        optimized=keras_model.optimized(model),
+        own_classes=tuple(keras_model.own_classes(model)) if format_.trainable else (),
+        healed=tuple(healed),
         after_one_step=_rehearse(model, format_, x, targets) if config else (),
         state=state,
         policies=keras_model.policies(model),
@@ -161,11 +174,16 @@ def restore(
     Raises:
         MismatchError: The definition builds another model.
     """
-    format_ = format_named(format_name)
-    model = load_alone(folder, format_name, stored, given)
+    format_ = usable_format(format_name)
+    rebuilt = None
+    if needs_definition(format_name, carried):
+        x, _, _ = read_probe(folder)
+        rebuilt = keras_model.rebuild(stored, given or stored, x)
+    model = format_.load(folder / MODEL, rebuilt)
     lost: list[str] = []
     if format_.trainable:
-        if carried.compile and not model.compiled:
+        compiled = model.compiled and (rebuilt is not None or keras_model.compile_config(model) == carried.compile)
+        if carried.compile and not compiled:
             try:
                 model.compile_from_config(carried.compile)
             except Exception as error:
@@ -173,16 +191,35 @@ def restore(
         state = read_npz(folder / STATE)
         if not keras_model.put_seed_states(model, _section("seed", state)):
             lost.append("seed states: the returned model has other seed generators")
-        if carried.optimizer and not keras_model.put_optimizer_state(model, _section("optimizer", state)):
+        if carried.optimizer and not keras_model.put_optimizer_state(model, _section("optimizer", state), carried.optimized):
             lost.append("optimizer: the returned model's optimizer has other variables")
     model.history = History(carried.curves, carried.epoch_seconds, "")
     return model, lost
 
 
-def load_alone(folder: Path, format_name: str, stored: Definition, given: Definition | None = None) -> Any:
-    """Bring a bundle's model back by the format's own files and loader alone. Same arguments and errors as `restore`."""
+def load_alone(
+    folder: Path, format_name: str, stored: Definition, carried: Carried, given: Definition | None = None
+) -> Any:
+    """Bring a bundle's model back as one does without us, by the format's own files and loader.
+
+    Same arguments and errors as `restore`. A model with classes of its own is loaded once more with its source imported,
+    where it can't be loaded without: that is what its user would do.
+    """
+    format_ = usable_format(format_name)
     x, _, _ = read_probe(folder)
-    return format_named(format_name).load(folder / MODEL, lambda: keras_model.rebuild(stored, given or stored, x))
+    rebuilt = keras_model.rebuild(stored, given or stored, x) if format_.needs_definition else None
+    try:
+        return format_.load(folder / MODEL, rebuilt)
+    except Exception:
+        if not carried.own_classes or rebuilt is not None:
+            raise
+    resolve((given or stored).reference)
+    return format_.load(folder / MODEL, None)
+
+
+def needs_definition(format_name: str, carried: Carried) -> bool:
+    """Whether this model can only be brought back through the code of its definition."""
+    return format_named(format_name).needs_definition or bool(carried.own_classes)
 
 
 def read_probe(folder: Path) -> tuple[Arrays, Arrays, Arrays]:

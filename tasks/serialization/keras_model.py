@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from tasks.data import Arrays
 from tasks.data.dataset import Array
 from tasks.definitions import Definition, build, check_fingerprint
 from tasks.definitions.fingerprint import architecture, fingerprint
-from tasks.errors import MismatchError
+from tasks.errors import InputError, MismatchError
 
 
 def weights(model: Any) -> dict[str, Array]:
@@ -71,10 +73,32 @@ def policies(model: Any) -> tuple[str, ...]:
     return () if set(names) == {"float32"} else names
 
 
-def put_optimizer_state(model: Any, state: dict[str, Array]) -> bool:
-    """Give a compiled model its optimizer slots back; False where they don't fit this optimizer."""
+def optimized(model: Any) -> tuple[str, ...]:
+    """Paths of the weights that the optimizer has slots for, in its order: those that were trainable when it was built."""
+    if not getattr(model, "compiled", False) or model.optimizer is None:
+        return ()
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer.build(model.trainable_variables)
+    return tuple(v.path for v in getattr(optimizer, "_trainable_variables", ()))
+
+
+def put_optimizer_state(model: Any, state: dict[str, Array], over: Sequence[str]) -> bool:
+    """Give a compiled model its optimizer slots back; False where they don't fit this optimizer.
+
+    Args:
+        model: The returned model.
+        state: As `optimizer_state` gave it.
+        over: As `optimized` gave it. A layer that was frozen after the training has slots all the same, and Keras would
+            drop them with a warning (FACTS S7).
+    """
     if not model.compiled or model.optimizer is None:
         return False
+    if over and optimized(model) != tuple(over):
+        by_path = {v.path: v for v in model.weights}
+        if not by_path.keys() >= set(over):
+            return False
+        model.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+        model.optimizer.build([by_path[path] for path in over])
     model.optimizer.build(model.trainable_variables)
     return _assign(list(model.optimizer.variables), state)
 
@@ -101,15 +125,87 @@ def rebuild(stored: Definition, given: Definition, sample: Arrays) -> Any:
     return model
 
 
+def own_classes(model: Any) -> list[str]:
+    """Names of the model's classes that are not Keras' own: its layers', and its own."""
+    return list({type(layer).__name__: None for layer in model._flatten_layers() if not _is_keras(type(layer))})
+
+
+def refuse_half_precision(model: Any, format_name: str) -> None:
+    """Refuse what another runtime would compute to visibly other outputs.
+
+    Raises:
+        InputError: A layer computes in 16 bits.
+    """
+    halves = [layer.name for layer in model._flatten_layers() if layer.compute_dtype in {"float16", "bfloat16"}]
+    if halves:
+        raise InputError(
+            f"A model that computes in 16 bits ({', '.join(halves[:3])}) can't be stored as {format_name}: other runtimes "
+            "round elsewhere, and outputs differ from the third digit on. Use the scenario serving-export."
+        )
+
+
 def compile_config(model: Any) -> dict[str, Any] | None:
-    """How the model was compiled, as Keras serializes it, or None where it was not or can't be told."""
+    """How the model was compiled, whole, or None where it was not or can't be told.
+
+    Keras' own configuration leaves out parameters of some losses and metrics (`Huber(delta)`, FACTS S5) and the wrapper
+    that scales the loss in mixed precision (S6). They are added here, where Keras' way back reads them all the same.
+    """
+    return _compiled(model)[0]
+
+
+def compile_losses(model: Any) -> list[str]:
+    """What Keras' own configuration would lose of it: a line each."""
+    return _compiled(model)[1]
+
+
+def _compiled(model: Any) -> tuple[dict[str, Any] | None, list[str]]:
+    import keras  # seconds
+
     if not getattr(model, "compiled", False):
-        return None
+        return None, []
     try:
         config: dict[str, Any] | None = model.get_compile_config()
     except Exception:  # a user's loss may not be serializable; then there is nothing to carry
-        return None
-    return config
+        return None, []
+    live = getattr(getattr(model, "_compile_config", None), "config", None)
+    # A class with a way of its own to tell how it is compiled knows best.
+    if not config or live is None or "get_compile_config" in vars(type(model)):
+        return config, []
+    lines: list[str] = []
+    if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) and live["optimizer"] is not model.optimizer:
+        config["optimizer"] = keras.saving.serialize_keras_object(model.optimizer)
+        lines.append("optimizer: Keras' configuration leaves out its LossScaleOptimizer")
+    for part in ("loss", "metrics", "weighted_metrics"):
+        for name, parameters in _complete(config.get(part), live.get(part)):
+            lines.append(f"compile: Keras' configuration of {name} leaves out {', '.join(parameters)}")
+    return config, lines
+
+
+def _complete(config: Any, live: Any) -> Iterator[tuple[str, list[str]]]:
+    """Add to serialized losses and metrics the parameters that they were made with; names what was missing."""
+    if isinstance(live, list | tuple) and isinstance(config, list):
+        for a, b in zip(config, live, strict=False):
+            yield from _complete(a, b)
+    elif isinstance(live, dict) and isinstance(config, dict):
+        for name, value in live.items():
+            yield from _complete(config.get(name), value)
+    elif isinstance(config, dict) and isinstance(config.get("config"), dict):
+        given = getattr(live, "_fn_kwargs", None) or {}
+        takes = inspect.signature(type(live)).parameters
+        missing = {n: v for n, v in given.items() if n in takes and n not in config["config"] and _is_plain(v)}
+        config["config"] |= missing
+        # Where it has the default's value, nothing would have been lost.
+        lost = [f"{n}={v!r}" for n, v in missing.items() if v != takes[n].default]
+        if lost:
+            yield type(live).__name__, lost
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _is_keras(cls: type) -> bool:
+    return cls.__module__.split(".")[0] == "keras"
 
 
 def _assign(variables: list[Any], state: dict[str, Array]) -> bool:

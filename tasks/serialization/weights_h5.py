@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,19 @@ class WeightsH5:
     promises: frozenset[Promise] = frozenset({"weights", "outputs"})
     needs_definition = True
     trainable = True
+    output_tolerance = 0.0
+    packages: tuple[str, ...] = ()
 
-    def save(self, model: Any, folder: Path, sample: Arrays) -> None:
+    def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Write the weights."""
         del sample
         model.save_weights(folder / FILE)
+        return []
 
-    def load(self, folder: Path, rebuild: Callable[[], Any]) -> Any:
+    def load(self, folder: Path, rebuilt: Any) -> Any:
         """Load the weights into the rebuilt architecture."""
-        model = rebuild()
-        model.load_weights(folder / FILE)
-        return model
+        rebuilt.load_weights(folder / FILE)
+        return rebuilt
 
     def variables(self, model: Any) -> dict[str, Array]:
         """Weights by path."""

@@ -86,7 +86,7 @@ def measure_alone(folder: Path, manifest: Manifest, definition: Definition) -> t
     result = Measurement(environment=current_environment())
     model = None
     try:
-        model = load_alone(folder, manifest.format, manifest.definition, definition)
+        model = load_alone(folder, manifest.format, manifest.definition, manifest.carried, definition)
     except Exception as error:
         _did_not_load(error, result)
     else:
@@ -117,7 +117,8 @@ def _did_not_load(error: Exception, result: Measurement) -> None:
 def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) -> None:
     format_ = format_named(manifest.format)
     x, y, targets = read_probe(folder)
-    result.weights = compare(manifest.carried.weights, tensor_digests(format_.variables(model)))
+    if "weights" in format_.promises:
+        result.weights = compare(manifest.carried.weights, tensor_digests(format_.variables(model)))
     try:
         with put_back(keras_model.seed_variables(model) if format_.trainable else ()):
             found = format_.predict(model, x)

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.serialization import compare, format_named, keras_model, tensor_digests
+from tasks.serialization import compare, format_named, keras_model, needs_definition, tensor_digests
 from tasks.storage import Manifest
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def survived(model: Any, manifest: Manifest, measured: Measurement) -> dict[str,
     format_, carried = format_named(manifest.format), manifest.carried
     found = {
         # Rebuilt by its own source is not survived.
-        "architecture": not format_.needs_definition,
-        "weights": not measured.weights,
+        "architecture": not needs_definition(manifest.format, carried),
+        **({} if measured.weights is None else {"weights": not measured.weights}),
         "history": bool(carried.curves) and getattr(getattr(model, "history", None), "curves", None) == carried.curves,
         "signature": _signature_kept(model, manifest),
         "versions": bool(manifest.environment.tensorflow and manifest.environment.keras),

@@ -23,14 +23,17 @@ class Verdict(BaseModel):
         intact: Every file has the digest in the manifest.
         safe: Inspection found nothing dangerous.
         loads: In a fresh process; without the model's source where the format promises so.
-        weights_equal: Every variable, bit for bit.
-        outputs_equal: On the probe; bit for bit where `exact`, else within `tolerance`.
+        weights_equal: Every variable, bit for bit; None where the format does not promise them (an export folds them into
+            others), so that the outputs alone must tell.
+        outputs_equal: On the probe; bit for bit where `tolerance` is 0, else within it.
         max_abs_diff: Largest difference of an output.
         resumable: One more training step gave the same weights on both sides; None where the format can't be trained on.
-        tolerance: Absolute, for the outputs; 0 where `exact`.
-        exact: Whether the arithmetic here is the recorded one, so that outputs must be the same bit for bit.
+        tolerance: Absolute, for the outputs: 0 where the arithmetic is `exact` and the format returns bits.
+        exact: Whether the arithmetic here is the recorded one.
         reasons: A sentence for each thing that failed.
         survived: What came back, in the terms of the formats' promises.
+        lost: What could not be given back.
+        healed: What the format itself would have lost of this model, and came back all the same.
     """
 
     model_config = {"frozen": True}
@@ -55,6 +58,7 @@ class Verdict(BaseModel):
     score: float | None = None
     stored_score: float | None = None
     lost: list[str] = []
+    healed: list[str] = []
     environment: Environment | None = None
     seconds: float = 0.0
 
@@ -63,13 +67,16 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
     """Hold what was measured against what the manifest and the format's promises say. Pure."""
     reasons = [f"{f.kind}: {f.where}: {f.message}" for f in measured.findings if f.severity == "dangerous"]
     exact = measured.environment.arithmetic == manifest.environment.arithmetic
-    tolerance = 0.0 if exact else _RELATIVE_TOLERANCE * max(1.0, measured.max_abs_output or 0.0)
+    format_ = format_named(manifest.format)
+    # Another runtime is another arithmetic, wherever it runs.
+    relative = max(format_.output_tolerance, 0.0 if exact else _RELATIVE_TOLERANCE)
+    tolerance = relative * max(1.0, measured.max_abs_output or 0.0)
     safe = not reasons
     if safe and not measured.loads:
         reasons.append(f"it does not load: {measured.error}")
     weights_equal = None if measured.weights is None else not measured.weights
     reasons += [f"weights: {line}" for line in measured.weights or []]
-    outputs_equal = _outputs_equal(measured, exact, tolerance)
+    outputs_equal = _outputs_equal(measured, tolerance)
     if outputs_equal is False and measured.loads:
         detail = measured.error or f"they differ by up to {measured.max_abs_diff:.3g}"
         reasons.append(f"outputs: {detail} (allowed: {tolerance:.3g})")
@@ -77,7 +84,8 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
     resumable = None if measured.resumed is None or not exact else not measured.resumed
     if resumable is False:
         reasons += [f"one more training step: {line}" for line in measured.resumed or []]
-    promised = format_named(manifest.format).promises - {"outputs", "weights", "architecture"}
+    promised = format_.promises - {"outputs", "weights", "architecture"}
+    weights_kept = weights_equal is True if "weights" in format_.promises else weights_equal is not False
     reasons += [
         f"{p} did not survive, as {manifest.format} promises" for p in sorted(promised) if measured.survived.get(p) is False
     ]
@@ -86,7 +94,7 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
         model=manifest.model,
         version=manifest.version,
         at=datetime.now(UTC),
-        passed=not reasons and weights_equal is True and outputs_equal is True,
+        passed=not reasons and weights_kept and outputs_equal is True,
         intact=True,
         safe=safe,
         loads=measured.loads,
@@ -104,6 +112,7 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
         score=measured.score,
         stored_score=measured.stored_score,
         lost=measured.lost,
+        healed=list(manifest.carried.healed) if measured.loads else [],
         environment=measured.environment,
         seconds=measured.seconds,
     )
@@ -134,8 +143,8 @@ def read_verdicts(store: Store, model: str, version: str) -> list[Verdict]:
     return [Verdict.model_validate_json(store.get(key)) for key in store.keys(layout.verdicts(model, version))]
 
 
-def _outputs_equal(measured: Measurement, exact: bool, tolerance: float) -> bool | None:
+def _outputs_equal(measured: Measurement, tolerance: float) -> bool | None:
     # No difference was measured where the outputs can't be compared as numbers (other shapes, strings).
-    if exact or measured.outputs_identical or measured.max_abs_diff is None:
+    if tolerance == 0.0 or measured.outputs_identical is not False or measured.max_abs_diff is None:
         return measured.outputs_identical
     return measured.max_abs_diff <= tolerance
