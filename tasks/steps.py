@@ -11,7 +11,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
@@ -46,6 +47,10 @@ from tasks.training import Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, be_deterministic
 from tasks.verification import Loader, Measurement, Verdict
 from tasks.verification.describe import describe
+from tasks.verification.environment import current_environment
+from tasks.verification.fidelity import Cell, Limits, Subject, Table, bench_of_this_thread, end_benches
+from tasks.verification.fidelity.cells import failed
+from tasks.verification.fidelity.document import table_html, table_markdown
 from tasks.verification.report import html_report, model_card, verdict_card
 from tasks.verification.returning import definition_for
 from tasks.verification.verdict import refused
@@ -53,6 +58,7 @@ from tasks.verification.verdict import refused
 _PROGRESS_SECONDS = 2.0
 
 _report: ContextVar[Report | None] = ContextVar("report", default=None)
+_tell_cell: ContextVar[Callable[[Cell], None]] = ContextVar("tell_cell", default=lambda cell: None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
 
 
@@ -251,6 +257,62 @@ def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: Sto
     return Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
 
 
+# What survives
+
+
+@contextmanager
+def telling_cells(tell: Callable[[Cell], None]) -> Iterator[None]:
+    """Have this context's rows tell each cell as soon as it is known; a runner of threads keeps the context."""
+    token = _tell_cell.set(tell)
+    try:
+        yield
+    finally:
+        _tell_cell.reset(token)
+
+
+@task(name="measure row", task_run_name="{subject.name}", cache_policy=NO_CACHE)
+def measure_row(subject: Subject, formats: list[str], limits: Limits) -> list[Cell]:
+    """Train one definition, save it in every format, and measure what comes back of each."""
+    return bench_of_this_thread().row(subject, formats, limits, _tell_cell.get())
+
+
+def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[PrefectFuture[list[Cell]]]) -> list[Cell]:
+    """The cells of all rows in their order; where a whole worker died, its rows are cells that say so."""
+    cells: list[Cell] = []
+    try:
+        for subject, future in zip(subjects, futures, strict=True):
+            row = future.result(raise_on_failure=False)
+            broken = row if isinstance(row, BaseException) else None
+            cells += [failed(subject, f, "crashed", f"the worker: {broken}") for f in formats] if broken else row
+    finally:
+        # Also where Ctrl-C came: a runner of threads waits for what its threads wait for.
+        end_benches()
+    return cells
+
+
+@task(name="keep table", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def keep_table(table_id: str, cells: list[Cell], workers: int, store: StoreConfig) -> Table:
+    """Put the table into the store, as JSON, HTML and Markdown, and into Prefect as artifacts."""
+    place = _open(store)
+    took = (datetime.now(UTC) - layout.made_at(table_id)).total_seconds()
+    table = Table(id=table_id, at=datetime.now(UTC), environment=current_environment(), cells=cells, seconds=took,
+                  workers=workers)  # fmt: skip
+    texts = {
+        "table.json": table.model_dump_json(indent=1),
+        "table.html": table_html(table),
+        "table.md": table_markdown(table),
+    }
+    for name, text in texts.items():
+        place.put_if_absent(layout.fidelity(table_id) + name, text.encode())
+    create_markdown_artifact(
+        texts["table.md"], key="fidelity-table", description=f"{table.kept} of {len(cells)} cells keep all"
+    )
+    rows = [{"definition": c.definition, "format": c.format, "kept": c.kept, "why": c.why or ""} for c in cells]
+    create_table_artifact(rows, key="fidelity-cells", description=place.uri(layout.fidelity(table_id)))
+    return table
+
+
 def accept(returned: Returned) -> Returned:
     """Let a version that passed through; raise for any other, so that the flow run fails with the reasons.
 
@@ -294,6 +356,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_version", "load_data",
-           "measure", "measuring_with", "publish", "rebuild_from", "reporting_to", "serialize", "train_with_custom_loop",
-           "train_with_fit"]  # fmt: skip
+__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_version", "keep_table",
+           "load_data", "measure", "measure_row", "measuring_with", "publish", "rebuild_from", "reporting_to", "rows_of",
+           "serialize", "telling_cells", "train_with_custom_loop", "train_with_fit"]  # fmt: skip

@@ -124,10 +124,9 @@ def as_tensors(arrays: Arrays) -> Any:
     return tf.constant(arrays)
 
 
-def as_keras_takes_it(arrays: Arrays) -> Arrays:
-    """The arrays for `fit`, `evaluate` and `predict`, which take strings only as objects."""
-    plain = {n: a.astype(object) if a.dtype.kind in "US" else a for n, a in each(arrays).items()}
-    return plain if isinstance(arrays, dict) else plain[""]
+def as_keras_takes_it(arrays: Arrays) -> Any:
+    """The arrays for `fit`, `evaluate` and `predict`, which take strings only as tensors."""
+    return as_tensors(arrays) if any(a.dtype.kind in "US" for a in each(arrays).values()) else arrays
 
 
 def _whole_batch(model: Any, sample: Arrays) -> Arrays:

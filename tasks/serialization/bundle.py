@@ -197,9 +197,7 @@ def restore(
     return model, lost
 
 
-def load_alone(
-    folder: Path, format_name: str, stored: Definition, carried: Carried, given: Definition | None = None
-) -> Any:
+def load_alone(folder: Path, format_name: str, stored: Definition, carried: Carried, given: Definition | None = None) -> Any:
     """Bring a bundle's model back as one does without us, by the format's own files and loader.
 
     Same arguments and errors as `restore`. A model with classes of its own is loaded once more with its source imported,

@@ -82,8 +82,9 @@ def _fall_back_to_eager(model: Any, dataset: Dataset) -> list[str]:
     def loss(x: Any, y: Any) -> Any:
         return model.compute_loss(x=x, y=y, y_pred=model(x, training=True), training=True)
 
+    batch = slice(0, fixed_batch(model) or 1)
     try:
-        tf.function(loss).get_concrete_function(*(as_tensors(take(part, slice(0, 1))) for part in (dataset.x, dataset.y)))
+        tf.function(loss).get_concrete_function(*(as_tensors(take(part, batch)) for part in (dataset.x, dataset.y)))
     except Exception as error:  # what also fails eagerly is the user's error and surfaces as such in `fit`
         model.run_eagerly = True
         return [f"the training step can't run under graph and runs under eager ({why_not_compiled(error)})"]

@@ -6,6 +6,7 @@ or the format does not let it be seen.
 
 from __future__ import annotations
 
+import mmap
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,8 @@ def survived(model: Any, manifest: Manifest, measured: Measurement) -> dict[str,
 
 def versions_named(folder: Path, manifest: Manifest) -> bool:
     """Whether some file of a format says by which version of Keras or TensorFlow it was written."""
-    texts = {manifest.environment.keras.encode(), manifest.environment.tensorflow.encode()}
-    return any(text in content for path in sorted(folder.rglob("*")) if path.is_file() for content in _contents(path)
-               for text in texts)  # fmt: skip
+    texts = manifest.environment.keras.encode(), manifest.environment.tensorflow.encode()
+    return any(_mentions(path, texts) for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def _of_a_keras_model(model: Any, manifest: Manifest) -> dict[str, bool]:
@@ -57,12 +57,16 @@ def _of_a_keras_model(model: Any, manifest: Manifest) -> dict[str, bool]:
     return found
 
 
-def _contents(path: Path) -> list[bytes]:
-    if not zipfile.is_zipfile(path):
-        return [path.read_bytes()]
-    with zipfile.ZipFile(path) as archive:
-        # The weights are the one large member, and of another library's making.
-        return [archive.read(name) for name in archive.namelist() if name.endswith(".json")]
+def _mentions(path: Path, texts: tuple[bytes, ...]) -> bool:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            # The weights are the large member, and another library's.
+            members = [archive.read(name) for name in archive.namelist() if name.endswith(".json")]
+        return any(text in member for text in texts for member in members)
+    if path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(text) >= 0 for text in texts)
 
 
 def _signature_kept(model: Any, manifest: Manifest) -> bool:

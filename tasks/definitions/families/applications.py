@@ -22,7 +22,7 @@ def images() -> tuple[Array, Array]:
     return x.astype(np.float32), y
 
 
-def mobilenet_v3_small() -> keras.Model:
+def mobilenet_v3() -> keras.Model:
     """MobileNetV3Small, logits of three classes."""
     model = keras.applications.MobileNetV3Small(
         input_shape=(_SIZE, _SIZE, 3), weights=None, classes=_CLASSES, classifier_activation=None
@@ -30,7 +30,7 @@ def mobilenet_v3_small() -> keras.Model:
     return _compiled(model)
 
 
-def efficientnet_v2_b0() -> keras.Model:
+def efficientnet_v2() -> keras.Model:
     """EfficientNetV2B0, logits of three classes."""
     model = keras.applications.EfficientNetV2B0(
         input_shape=(_SIZE, _SIZE, 3), weights=None, classes=_CLASSES, classifier_activation=None

@@ -24,8 +24,8 @@ def measures() -> tuple[Array, Array]:
     """A linear law with outliers: x `(320, 8) float32`, y `(320, 3) float32`."""
     x, _ = classes()
     rng = np.random.default_rng(8)
-    y = x @ rng.standard_normal((_FEATURES, _CLASSES)) + rng.standard_t(2, (_ROWS, _CLASSES))
-    return x, y.astype(np.float32)
+    law, outliers = rng.standard_normal((_FEATURES, _CLASSES)), rng.standard_t(2, (_ROWS, _CLASSES))
+    return x, (x @ law + outliers).astype(np.float32)
 
 
 def two_sided() -> tuple[dict[str, Array], dict[str, Array]]:

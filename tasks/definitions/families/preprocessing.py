@@ -39,7 +39,7 @@ def string_lookup() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
 
 
-def text_vectorization() -> keras.Model:
+def vectorized_text() -> keras.Model:
     """Sentences to numbers by an adapted vocabulary."""
     layer = keras.layers.TextVectorization(max_tokens=12, output_sequence_length=4)
     layer.adapt(sentences()[0])

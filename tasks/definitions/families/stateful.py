@@ -18,7 +18,7 @@ def sequences() -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     return (x[:256], y[:256]), (x[256:], y[256:])
 
 
-def normalized_dropout() -> keras.Model:
+def dropout_batchnorm() -> keras.Model:
     """BatchNormalization and Dropout: moving statistics and a seed generator's state."""
     inputs = keras.Input((8,), name="x")
     x = keras.layers.Dense(16, activation="relu")(inputs)

@@ -127,9 +127,7 @@ def expected(format_name: str) -> frozenset[Promise]:
 
 def failed(subject: Subject, format_name: str, status: Status, why: str, seconds: float = 0.0) -> Cell:
     """A cell of which nothing could be measured."""
-    return Cell(
-        definition=subject.name, format=format_name, kept=False, status=status, why=one_line(why), seconds=seconds
-    )
+    return Cell(definition=subject.name, format=format_name, kept=False, status=status, why=one_line(why), seconds=seconds)
 
 
 def every_promise(survived: dict[str, bool]) -> dict[str, bool | None]:
