@@ -4,6 +4,8 @@ A row is a task: a definition is trained once, saved in every format, and measur
 are fanned out by the flow's task runner; they hand back small records, so that any of Prefect's runners will do.
 """
 
+from collections.abc import Sequence
+
 from prefect import flow, unmapped
 
 from tasks.definitions.families import FAMILIES
@@ -12,14 +14,14 @@ from tasks.settings import StoreConfig
 from tasks.steps import keep_table, measure_row, rows_of
 from tasks.verification.fidelity import Limits, Subject, Table
 
-BUILT_IN = [Subject.of(family) for family in FAMILIES.values() if not family.heavy]
+BUILT_IN = tuple(Subject.of(family) for family in FAMILIES.values() if not family.heavy)
 
 
 @flow(name="fidelity", flow_run_name="fidelity {table_id}")
 def fidelity(
     table_id: str,
-    subjects: list[Subject] = BUILT_IN,
-    formats: list[str] = list(FORMATS),
+    subjects: Sequence[Subject] = BUILT_IN,
+    formats: Sequence[str] = tuple(FORMATS),
     limits: Limits = Limits(),
     workers: int = 1,
     store: StoreConfig = StoreConfig(),
@@ -37,6 +39,6 @@ def fidelity(
     Returns:
         The table, as it is in the store.
     """
-    futures = measure_row.map(subjects, unmapped(formats), unmapped(limits))
-    cells = rows_of(subjects, formats, futures)
+    futures = measure_row.map(list(subjects), unmapped(list(formats)), unmapped(limits))
+    cells = rows_of(list(subjects), list(formats), futures)
     return keep_table(table_id, cells, workers, store)

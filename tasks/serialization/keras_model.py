@@ -64,7 +64,7 @@ def state(model: Any) -> dict[str, Array]:
     found |= {f"seed {name}": array for name, array in seed_states(model).items()}
     # Two layers of one name are told apart by their position.
     lookups = [layer for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
-    return found | {f"vocabulary {i} {l.name}": np.asarray(l.get_vocabulary(), "U") for i, l in enumerate(lookups)}
+    return found | {f"vocabulary {n} {k.name}": np.asarray(k.get_vocabulary(), "U") for n, k in enumerate(lookups)}
 
 
 def policies(model: Any) -> tuple[str, ...]:

@@ -17,15 +17,15 @@ def classes() -> tuple[Array, Array]:
     rng = np.random.default_rng(7)
     y = rng.integers(0, _CLASSES, _ROWS)
     centres = rng.standard_normal((_CLASSES, _FEATURES))
-    return (centres[y] + 0.7 * rng.standard_normal((_ROWS, _FEATURES))).astype(np.float32), y
+    return np.asarray(centres[y] + 0.7 * rng.standard_normal((_ROWS, _FEATURES)), np.float32), y
 
 
 def measures() -> tuple[Array, Array]:
     """A linear law with outliers: x `(320, 8) float32`, y `(320, 3) float32`."""
     x, _ = classes()
     rng = np.random.default_rng(8)
-    law, outliers = rng.standard_normal((_FEATURES, _CLASSES)), rng.standard_t(2, (_ROWS, _CLASSES))
-    return x, (x @ law + outliers).astype(np.float32)
+    law = rng.standard_normal((_FEATURES, _CLASSES))
+    return x, np.asarray(x @ law + rng.standard_t(2, (_ROWS, _CLASSES)), np.float32)
 
 
 def two_sided() -> tuple[dict[str, Array], dict[str, Array]]:

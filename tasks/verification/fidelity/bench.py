@@ -99,44 +99,48 @@ class _Row:
         self._saved: dict[str, tuple[Manifest, float]] = {}
         self._goal: Goal | None = None
         self._no_goal = ""
+        self._digests: list[str] = []
+        self._saving, self._since = "", 0.0
 
     def train(self, formats: Sequence[str]) -> None:
         """Train and save, again for as long as a format's `save` ended the process or changed the model in it."""
         left = list(formats)
-        digests: list[str] | None = None
         while left or (self._saved and self._goal is None and not self._no_goal):
-            saving, started = "", time.perf_counter()
-            # The run that goes on is compared by every format's names, also where only it is left to do.
-            task = TrainTask(subject=self._subject, formats=left or list(self._saved), folder=self._folder)
-            if not left:
-                task = task.model_copy(update={"only_go_on": True})
+            task = TrainTask(subject=self._subject, formats=left, compared=list(formats), folder=self._folder)
+            self._saving = ""
             try:
                 for event in self._work("train", task, self._limits):
-                    if "trained" in event:
-                        if digests not in (None, event["trained"]):
-                            self._no_goal = "two processes that train the same get other weights"
-                        digests = event["trained"]
-                    elif "saving" in event:
-                        saving, started = event["saving"], time.perf_counter()
-                    elif "saved" in event:
-                        manifest = Manifest.model_validate(event["manifest"])
-                        self._saved[saving] = manifest, time.perf_counter() - started
-                        left.remove(saving)
-                    elif "refused" in event:
-                        self._done(failed(self._subject, saving, "refused", event["why"]))
-                        left.remove(saving)
-                    elif "goal" in event:
-                        self._goal = Goal.model_validate(event["goal"])
+                    self._heard(event)
             except RoundtripError as error:
-                if saving in left:
-                    self._done(failed(self._subject, saving, _status(error), f"saving: {error}"))
-                    left.remove(saving)
-                elif saving or not left:
-                    self._no_goal = f"going on without an interruption: {error}"
-                else:
-                    for name in left:
-                        self._done(failed(self._subject, name, _status(error), f"training: {error}"))
-                    return
+                self._stopped(error, left)
+            left = [name for name in left if name not in self.cells and name not in self._saved]
+
+    def _heard(self, event: dict[str, Any]) -> None:
+        """Take down one thing that the training process reports."""
+        if "trained" in event:
+            if self._digests not in ([], event["trained"]):
+                self._no_goal = "two processes that train the same get other weights"
+            self._digests = event["trained"]
+        elif "saving" in event:
+            self._saving, self._since = event["saving"], time.perf_counter()
+        elif "saved" in event:
+            manifest = Manifest.model_validate(event["manifest"])
+            self._saved[event["saved"]] = manifest, time.perf_counter() - self._since
+        elif "refused" in event:
+            self._done(failed(self._subject, event["refused"], "refused", event["why"]))
+        elif "goal" in event:
+            self._goal = Goal.model_validate(event["goal"])
+
+    def _stopped(self, error: RoundtripError, left: list[str]) -> None:
+        """Take down what the training process ended of."""
+        unknown = [name for name in left if name not in self.cells and name not in self._saved]
+        if not self._saving and left:
+            for name in unknown:
+                self._done(failed(self._subject, name, _status(error), f"training: {error}"))
+        elif self._saving in unknown:
+            self._done(failed(self._subject, self._saving, _status(error), f"saving: {error}"))
+        else:
+            self._no_goal = f"going on without an interruption: {error}"
 
     def measure(self) -> None:
         """Measure every format that was saved, each in a process of its own that did not train."""

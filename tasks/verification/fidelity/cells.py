@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from tasks.storage import Environment
 
 Status = Literal["kept", "lost", "refused", "crashed"]
 
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")
 # What the bundle carries beside any format, and what it adds where a Keras model comes back.
 _BESIDE: frozenset[Promise] = frozenset({"history", "versions"})
 _TRAINABLE: frozenset[Promise] = frozenset({"weights", "state", "optimizer", "compile", "policy", "outputs", "resume"})
@@ -143,7 +145,7 @@ def count(survived: dict[str, bool | None]) -> tuple[int, int]:
 
 def one_line(text: str, limit: int = 200) -> str:
     """The text without line breaks, at most so long."""
-    line = " ".join(text.split())
+    line = " ".join(_TERMINAL_CODE.sub("", text).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 

@@ -7,7 +7,7 @@ import html
 from tasks.serialization import PROMISES, Promise
 from tasks.verification.fidelity.cells import Cell, Table, count
 
-REFUSED, CRASHED = "–", "✗"
+REFUSED, CRASHED = "-", "✗"
 
 
 def counts(table: Table, format_name: str, promise: Promise) -> str:
@@ -52,11 +52,18 @@ def table_markdown(table: Table) -> str:
     promises = "".join(f"| {' | '.join([p, *(counts(table, f, p) for f in formats)])} |\n" for p in PROMISES)
     matrix = "".join(f"| {' | '.join([d, *(summary(table.cell(d, f)) for f in formats)])} |\n" for d in table.definitions)
     why = "".join(f"- {c.definition}, {c.format}: {_escaped(c.why or '')}\n" for c in not_kept(table))
-    return (
-        f"{head(table)}\n\nIn how many of {len(table.definitions)} definitions each promise survives, by the format alone → with "
-        f"Roundtrip (one number: the same):\n\n{line}{promises}\nHow many promises each definition keeps, alone → with "
-        f"Roundtrip ({REFUSED} refused, {CRASHED} not all that should):\n\n{line}{matrix}\nWhat is not kept, and why:\n\n{why}"
-    )
+    return f"""{head(table)}
+
+In how many of {len(table.definitions)} definitions each promise survives, by the format alone → with Roundtrip
+(one number: the same):
+
+{line}{promises}
+How many promises each definition keeps, alone → with Roundtrip ({REFUSED} refused, {CRASHED} not all that should):
+
+{line}{matrix}
+What is not kept, and why:
+
+{why}"""
 
 
 def table_html(table: Table) -> str:
@@ -78,7 +85,8 @@ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem aut
 table {{ border-collapse: collapse; width: 100%; margin: 1rem 0 }}
 td, th {{ border-top: 1px solid #e5e7eb; padding: .3rem .5rem; text-align: center }}
 tr > th:first-child {{ text-align: left; white-space: nowrap }} .details td {{ text-align: left; overflow-wrap: anywhere }}
-.kept {{ background: #dcfce7 }} .lost, .crashed {{ background: #fee2e2 }} .refused {{ color: #6b7280 }} .no {{ color: #dc2626 }}
+.kept {{ background: #dcfce7 }} .lost, .crashed {{ background: #fee2e2 }}
+.refused {{ color: #6b7280 }} .no {{ color: #dc2626 }}
 </style>
 <h1>What survives</h1>
 <p>{html.escape(head(table))} Measured {table.at:%Y-%m-%d %H:%M} UTC in {table.seconds:.0f} s by {table.workers} at a time,

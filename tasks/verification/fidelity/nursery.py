@@ -1,8 +1,8 @@
 """A process that has imported TensorFlow and never used it, and forks for every piece of work.
 
-Starting Python and importing TensorFlow takes four CPU seconds; a fork takes milliseconds, and is as fresh: TensorFlow starts
-its threads and makes its first tensor with the first operation, which no nursery ever runs. A fork trains, or it loads
-and measures, and ends. What it dies of stays its own.
+Starting Python and importing TensorFlow takes four CPU seconds; a fork takes milliseconds, and is as fresh: TensorFlow
+starts its threads and makes its first tensor with the first operation, which no nursery ever runs. A fork trains, or it
+loads and measures, and ends. What it dies of stays its own.
 """
 
 from __future__ import annotations

@@ -39,14 +39,14 @@ class Goal(BaseModel):
 
 
 class TrainTask(BaseModel):
-    """Train, save in these formats (unless they are saved already), and go on."""
+    """Train, save in these formats, and go on; `compared` are all formats that the goal is for."""
 
     model_config = {"frozen": True}
 
     subject: Subject
     formats: list[str]
+    compared: list[str]
     folder: Path
-    only_go_on: bool = False
 
 
 class MeasureTask(BaseModel):
@@ -74,8 +74,8 @@ def train_and_save(request: dict[str, Any], emit: Emit) -> None:
     """Train once and save the same state in one format after the other, then train on.
 
     Emits `trained` (a digest of all that was trained), `saving` and `saved` or `refused` for each format, and `goal`. A
-    format whose `save` leaves the live model changed (FACTS S4) is told by `disturbed`, and the work ends there: whatever is
-    left needs a model that nobody touched.
+    format whose `save` leaves the live model changed (FACTS S4) is told by `disturbed`, and the work ends there: whatever
+    is left needs a model that nobody touched.
     """
     task = TrainTask.model_validate(request)
     dataset, config = _load(task.subject), _config(task.subject)
@@ -84,19 +84,21 @@ def train_and_save(request: dict[str, Any], emit: Emit) -> None:
     trained = train_with_fit(model, dataset, config)
     before = _live_state(model)
     emit({"trained": [t.sha256 for t in before.values()]})
-    for name in [] if task.only_go_on else task.formats:
+    for name in task.formats:
         emit({"saving": name})
         try:
             manifest = _save(trained, definition, dataset, name, task.folder / name, config)
         except InputError as refusal:
             emit({"refused": name, "why": str(refusal)})
+        except Exception as error:  # Keras' or TensorFlow's own refusal: loud as well, and before anything is published
+            emit({"refused": name, "why": f"{type(error).__name__}: {error}"})
         else:
             emit({"saved": name, "manifest": manifest.model_dump(mode="json")})
         changed = compare(before.values(), _live_state(model).values())
         if changed:
             emit({"disturbed": name, "lines": changed})
             return
-    emit({"goal": _go_on(model, dataset, task.subject, task.formats).model_dump(mode="json")})
+    emit({"goal": _go_on(model, dataset, task.subject, task.compared).model_dump(mode="json")})
 
 
 def measure_cell(request: dict[str, Any], emit: Emit) -> None:
