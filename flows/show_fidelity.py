@@ -59,24 +59,24 @@ class Cells:
 
 def table_view(table: Table) -> Group:
     """The two tables, and a line for every cell that does not keep what it should."""
-    promises = _grid("What survives, by format: in how many definitions, alone → with Roundtrip", table)
+    promises = _grid(table)
     for promise in PROMISES:
         promises.add_row(promise, *(counts(table, f, promise) for f in table.formats))
-    definitions = _grid("By definition: how many promises, alone → with Roundtrip", table)
+    definitions = _grid(table)
     for name in table.definitions:
         cells = [table.cell(name, f) for f in table.formats]
         definitions.add_row(name, *(Text(summary(c), style=_STYLES[c.status]) for c in cells))
     legend = Text(f"{REFUSED} refused when saving   {CRASHED} not all that should", style="dim")
     lines = [Text.assemble((f"{c.definition}, {c.format}", _STYLES[c.status]), f"  {c.why}") for c in not_kept(table)]
     took = f"Took {table.seconds:.0f} s, {table.workers} at a time."
-    return Group(promises, Text(), definitions, legend, Text(), *lines, Text(), Text(f"{head(table)} {took}"))
+    by_format = Text("What survives, by format: in how many definitions, alone → with Roundtrip", style="bold")
+    by_definition = Text("By definition: how many promises, alone → with Roundtrip", style="bold")
+    tables = [by_format, promises, Text(), by_definition, definitions, legend, Text()]
+    return Group(*tables, *lines, Text(), Text(f"{head(table)} {took}"))
 
 
-def _grid(title: str, table: Table) -> Grid:
-    grid = Grid(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )  # fmt: skip
+def _grid(table: Table) -> Grid:
+    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("", no_wrap=True)
     for name in table.formats:
         grid.add_column(_SPLIT.get(name, name.replace("-", "\n")), justify="right", no_wrap=True)

@@ -62,9 +62,9 @@ def state(model: Any) -> dict[str, Array]:
     """Everything that no gradient touches, by name: weights that are not trainable, seed states, vocabularies."""
     found = {f"weight {v.path}": np.asarray(v) for v in model.non_trainable_weights}
     found |= {f"seed {name}": array for name, array in seed_states(model).items()}
-    # Two layers of one name are told apart by their position.
+    # By position: the name of a lookup inside another layer counts on with every load.
     lookups = [layer for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
-    return found | {f"vocabulary {n} {k.name}": np.asarray(k.get_vocabulary(), "U") for n, k in enumerate(lookups)}
+    return found | {f"vocabulary {n}": np.asarray(k.get_vocabulary(), "U") for n, k in enumerate(lookups)}
 
 
 def policies(model: Any) -> tuple[str, ...]:
