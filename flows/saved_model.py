@@ -11,6 +11,7 @@ from tasks.settings import StoreConfig
 from tasks.steps import check_store, define, load_data, publish, serialize, train_with_custom_loop
 from tasks.storage import VersionRef
 from tasks.training import TrainingConfig
+from tasks.verification import Rehearsal
 
 
 @flow(name="saved-model", flow_run_name="saved-model {name}")
@@ -20,6 +21,7 @@ def saved_model(
     training: TrainingConfig = TrainingConfig(),
     name: str = "saved-model",
     store: StoreConfig = StoreConfig(),
+    rehearsal: Rehearsal = "process",
 ) -> VersionRef:
     """Train by a custom loop and publish a SavedModel.
 
@@ -29,13 +31,14 @@ def saved_model(
         training: How it learns.
         name: The model's name in the store.
         store: Where it is published.
+        rehearsal: Where it must come back before it is published: in a fresh process, here, or nowhere (off).
 
     Returns:
         The reference of the published version.
     """
-    check_store(store)
+    check_store(store, "saved-model", rehearsal)
     dataset = load_data(data)
     definition, built = define(model, dataset, training.seed)
     trained = train_with_custom_loop(built, dataset, training)
     bundle = serialize(trained, definition, dataset, "saved-model")
-    return publish(bundle, name, training, store)
+    return publish(bundle, name, training, store, rehearsal)

@@ -38,7 +38,7 @@ class Board:
 
     def __init__(self, scenarios: Iterable[str], total: int) -> None:
         self._bars = Progress(
-            TextColumn("{task.fields[name]:<12}"),
+            TextColumn("{task.fields[name]:<15}"),
             BarColumn(bar_width=30),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.description}"),

@@ -71,8 +71,8 @@ def table_view(table: Table) -> Group:
     took = f"Took {table.seconds:.0f} s, {table.workers} at a time."
     by_format = Text("What survives, by format: in how many definitions, alone → with Roundtrip", style="bold")
     by_definition = Text("By definition: how many promises, alone → with Roundtrip", style="bold")
-    tables = [by_format, promises, Text(), by_definition, definitions, legend, Text()]
-    return Group(*tables, *lines, Text(), Text(f"{head(table)} {took}"))
+    end = Text(f"{head(table)} {took}")
+    return Group(by_format, promises, Text(), by_definition, definitions, legend, Text(), *lines, Text(), end)
 
 
 def _grid(table: Table) -> Grid:

@@ -15,16 +15,17 @@ def _main() -> None:
         import tensorflow as tf  # the long part of the start, beside the servers' own
         from prefect.exceptions import ParameterTypeError
 
-        from flows.scenarios import SCENARIOS, scenario_flow
+        from flows.scenarios import MAIN_JOB, scenario_flow
         from tasks.steps import reporting_to
 
-        flows = {name: scenario_flow(name) for name in SCENARIOS}
+        for name in MAIN_JOB:
+            scenario_flow(name)  # imported now; another one when it is asked for
     tf.get_logger().setLevel("ERROR")
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         with reporting_to(lambda epoch: emit({"epoch": asdict(epoch)})):
             try:
-                version = flows[request["scenario"]](**request["parameters"])
+                version = scenario_flow(request["scenario"])(**request["parameters"])
             except ParameterTypeError as error:
                 raise InputError(str(error)) from None
         emit({"published": version.model_dump(mode="json")})

@@ -11,6 +11,7 @@ from tasks.settings import StoreConfig
 from tasks.steps import check_store, define, load_data, publish, serialize, train_with_fit
 from tasks.storage import VersionRef
 from tasks.training import TrainingConfig
+from tasks.verification import Rehearsal
 
 
 @flow(name="weights-h5", flow_run_name="weights-h5 {name}")
@@ -20,6 +21,7 @@ def weights_h5(
     training: TrainingConfig = TrainingConfig(),
     name: str = "weights-h5",
     store: StoreConfig = StoreConfig(),
+    rehearsal: Rehearsal = "process",
 ) -> VersionRef:
     """Train by `fit` and publish the weights.
 
@@ -29,13 +31,14 @@ def weights_h5(
         training: How it learns.
         name: The model's name in the store.
         store: Where it is published.
+        rehearsal: Where it must come back before it is published: in a fresh process, here, or nowhere (off).
 
     Returns:
         The reference of the published version.
     """
-    check_store(store)
+    check_store(store, "weights-h5", rehearsal)
     dataset = load_data(data)
     definition, built = define(model, dataset, training.seed)
     trained = train_with_fit(built, dataset, training)
     bundle = serialize(trained, definition, dataset, "weights-h5")
-    return publish(bundle, name, training, store)
+    return publish(bundle, name, training, store, rehearsal)

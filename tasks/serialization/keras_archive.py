@@ -14,7 +14,7 @@ from typing import Any
 from tasks.data import Arrays
 from tasks.data.dataset import Array
 from tasks.serialization.arrays import keras_predict
-from tasks.serialization.keras_model import own_classes, weights
+from tasks.serialization.keras_model import own_classes, weights_by_layer
 from tasks.serialization.protocol import Promise
 
 FILE = "model.keras"
@@ -50,8 +50,8 @@ class KerasArchive:
             return keras.saving.load_model(folder / FILE, safe_mode=True)
 
     def variables(self, model: Any) -> dict[str, Array]:
-        """Weights by path."""
-        return weights(model)
+        """Weights by the names of their layers; a Sequential's own name comes and goes in their paths."""
+        return weights_by_layer(model)
 
     def predict(self, model: Any, x: Arrays) -> Arrays:
         """`model.predict`."""

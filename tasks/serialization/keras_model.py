@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tasks.data.dataset import Array
 from tasks.definitions import Definition, build, check_fingerprint
 from tasks.definitions.fingerprint import architecture, fingerprint
 from tasks.errors import InputError, MismatchError
+from tasks.training.step import build_optimizer
 
 
 def weights(model: Any) -> dict[str, Array]:
@@ -21,22 +23,34 @@ def weights(model: Any) -> dict[str, Array]:
     Raises:
         MismatchError: Two weights share a path, so that nothing could tell them apart.
     """
-    found: dict[str, Array] = {}
-    for variable in model.weights:
-        if variable.path in found:
-            raise MismatchError(
-                f"Two weights of the model are called {variable.path!r}. Give their layers distinct names, "
-                "or nothing can prove which one came back."
-            )
-        found[variable.path] = np.asarray(variable)
-    return found
+    return _distinct((variable.path, variable) for variable in model.weights)
+
+
+def weights_by_layer(model: Any) -> dict[str, Array]:
+    """Every weight by the names of the layers that hold it, for where paths don't come back (a Sequential's in `.keras`).
+
+    Raises:
+        MismatchError: Two weights have one name, so that nothing could tell them apart.
+    """
+    seen: set[int] = set()
+
+    def walk(layer: Any, place: str) -> Iterator[tuple[str, Any]]:
+        seen.add(id(layer))
+        children = list(layer._flatten_layers(recursive=False, include_self=False))
+        below = {id(v) for child in children for v in child.weights}
+        yield from ((f"{place}{v.name}", v) for v in layer.weights if id(v) not in below)
+        for child in children:
+            if id(child) not in seen:  # a shared layer is met once
+                yield from walk(child, f"{place}{child.name}/")
+
+    return _distinct(walk(model, ""))
 
 
 def optimizer_state(model: Any) -> dict[str, Array]:
     """The optimizer's variables (step, learning rate, slots) by position and path; empty for an uncompiled model."""
     if not getattr(model, "compiled", False) or model.optimizer is None:
         return {}
-    model.optimizer.build(model.trainable_variables)
+    build_optimizer(model)
     # Positions tell variables apart, since their paths hold the optimizer's automatic name.
     return {f"{i:05d}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
 
@@ -59,12 +73,31 @@ def seed_states(model: Any) -> dict[str, Array]:
 
 
 def state(model: Any) -> dict[str, Array]:
-    """Everything that no gradient touches, by name: weights that are not trainable, seed states, vocabularies."""
-    found = {f"weight {v.path}": np.asarray(v) for v in model.non_trainable_weights}
+    """Everything that no gradient touches, by position: weights that are not trainable, seed states, vocabularies."""
+    found = {f"weight {i:05d}": np.asarray(v) for i, v in enumerate(model.non_trainable_weights)}
     found |= {f"seed {name}": array for name, array in seed_states(model).items()}
-    # By position: the name of a lookup inside another layer counts on with every load.
-    lookups = [layer for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
-    return found | {f"vocabulary {n}": np.asarray(k.get_vocabulary(), "U") for n, k in enumerate(lookups)}
+    return found | {f"vocabulary {name}": words for name, words in vocabularies(model).items()}
+
+
+def vocabularies(model: Any) -> dict[str, Array]:
+    """The words of every lookup layer, by position: the name of a lookup inside another layer counts on with every load."""
+    return {f"{i:05d}": np.asarray(layer.get_vocabulary(), "U") for i, layer in enumerate(_lookups(model))}
+
+
+def put_vocabularies(model: Any, stored: dict[str, Array]) -> bool:
+    """Give lookup layers their words back, where they lost them; False where there are other layers."""
+    layers = _lookups(model)
+    if len(layers) != len(stored):
+        return False
+    for layer, name in zip(layers, sorted(stored), strict=True):
+        words = [str(word) for word in stored[name]]
+        if [str(word) for word in layer.get_vocabulary()] != words:
+            layer.set_vocabulary(words)
+    return True
+
+
+def _lookups(model: Any) -> list[Any]:
+    return [layer for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
 
 
 def policies(model: Any) -> tuple[str, ...]:
@@ -73,16 +106,36 @@ def policies(model: Any) -> tuple[str, ...]:
     return () if set(names) == {"float32"} else names
 
 
-def optimized(model: Any) -> tuple[str, ...]:
-    """Paths of the weights that the optimizer has slots for, in its order: those that were trainable when it was built."""
+@contextmanager
+def under_policy(stored: tuple[str, ...]) -> Iterator[None]:
+    """Load under the number format that the whole model was made under.
+
+    Keras' files leave out the model's own, and then the reading process' decides, and whether the loss is scaled (FACTS S6).
+    """
+    import keras  # seconds
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(stored[0] if stored else before)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def optimized(model: Any) -> tuple[int, ...]:
+    """Which weights the optimizer has slots for, in its order: those that were trainable when it was built.
+
+    By their position among the model's weights, since a path may differ in what comes back.
+    """
     if not getattr(model, "compiled", False) or model.optimizer is None:
         return ()
+    build_optimizer(model)
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    optimizer.build(model.trainable_variables)
-    return tuple(v.path for v in getattr(optimizer, "_trainable_variables", ()))
+    position = {id(v): i for i, v in enumerate(model.weights)}
+    return tuple(position[id(v)] for v in getattr(optimizer, "_trainable_variables", ()) if id(v) in position)
 
 
-def put_optimizer_state(model: Any, state: dict[str, Array], over: Sequence[str]) -> bool:
+def put_optimizer_state(model: Any, state: dict[str, Array], over: Sequence[int]) -> bool:
     """Give a compiled model its optimizer slots back; False where they don't fit this optimizer.
 
     Args:
@@ -93,13 +146,10 @@ def put_optimizer_state(model: Any, state: dict[str, Array], over: Sequence[str]
     """
     if not model.compiled or model.optimizer is None:
         return False
-    if over and optimized(model) != tuple(over):
-        by_path = {v.path: v for v in model.weights}
-        if not by_path.keys() >= set(over):
-            return False
+    if over and optimized(model) != tuple(over) and max(over) < len(model.weights):
         model.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-        model.optimizer.build([by_path[path] for path in over])
-    model.optimizer.build(model.trainable_variables)
+        model.optimizer.build([model.weights[i] for i in over])
+    build_optimizer(model)
     return _assign(list(model.optimizer.variables), state)
 
 
@@ -206,6 +256,18 @@ def _is_plain(value: Any) -> bool:
 
 def _is_keras(cls: type) -> bool:
     return cls.__module__.split(".")[0] == "keras"
+
+
+def _distinct(variables: Iterable[tuple[str, Any]]) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for name, variable in variables:
+        if name in found:
+            raise MismatchError(
+                f"Two weights of the model are called {name!r}. Give their layers distinct names, "
+                "or nothing can prove which one came back."
+            )
+        found[name] = np.asarray(variable)
+    return found
 
 
 def _assign(variables: list[Any], state: dict[str, Array]) -> bool:

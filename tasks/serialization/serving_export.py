@@ -24,8 +24,8 @@ from tasks.training.run import why_not_compiled
 # Servers serve the highest number that they find.
 NUMBER = "1"
 ENDPOINT = "serve"
-# What Keras names one output, and the collection that keeps the weights within reach.
-_OUTPUT, _WEIGHTS = "output_0", "weights"
+# What Keras names one output; and how the weights are called, which it leaves out.
+_OUTPUT, _WEIGHT = "output_0", "weight:"
 
 
 class ServingExport:
@@ -43,11 +43,12 @@ class ServingExport:
         """Write the endpoint `serve`, also as `serving_default`, with an open batch."""
         import keras  # seconds
 
-        # As `model.export` does it, and with the weights by name, which it leaves out.
+        # As `model.export` does it, and each weight by its path, for TensorFlow's own name of it may be any.
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint(ENDPOINT, _endpoint(model, sample))
-        archive.add_variable_collection(_WEIGHTS, list(model.weights))
+        for variable in model.weights:
+            archive.add_variable_collection(f"{_WEIGHT}{variable.path}", [variable])
         archive.write_out(str(folder / NUMBER), verbose=False)
         return []
 
@@ -62,7 +63,8 @@ class ServingExport:
         """Weights by path."""
         if not isinstance(model, ServedModel):
             return weights(model)
-        return {v.name.removesuffix(":0"): np.asarray(v) for v in getattr(model.restored, _WEIGHTS)}
+        kept = {name: value for name, value in vars(model.restored).items() if name.startswith(_WEIGHT)}
+        return {name.removeprefix(_WEIGHT): np.asarray(variable) for name, (variable,) in kept.items()}
 
     def predict(self, model: Any, x: Arrays) -> Arrays:
         """The endpoint, on the live model as on the returned one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,7 +53,9 @@ class ModelSummary(BaseModel):
     aliases: dict[str, str]
 
 
-def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobody) -> VersionRef:
+def publish(
+    store: Store, folder: Path, manifest: Manifest, moved: Moved = nobody, approve: Callable[[], None] = lambda: None
+) -> VersionRef:
     """Upload a bundle and commit it.
 
     Guarantee: a reader sees the version whole after this returns, and not at all before; whatever dies in between.
@@ -63,6 +65,7 @@ def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobod
         folder: The bundle.
         manifest: What it is; `manifest.files` are uploaded.
         moved: Called with the number of bytes, as they go.
+        approve: Called when everything is uploaded and nothing is visible; what it raises leaves it so.
 
     Raises:
         ConflictError: The version exists already, from another writer.
@@ -71,6 +74,7 @@ def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobod
     layout.model_name(manifest.model)
     prefix = layout.bundle(manifest.model, manifest.version)
     upload(store, folder, prefix, manifest.files, moved)
+    approve()
     store.put_if_absent(layout.manifest(manifest.model, manifest.version), manifest.model_dump_json(indent=1).encode())
     return reference(store, manifest)
 

@@ -17,7 +17,8 @@ def classes() -> tuple[Array, Array]:
     rng = np.random.default_rng(7)
     y = rng.integers(0, _CLASSES, _ROWS)
     centres = rng.standard_normal((_CLASSES, _FEATURES))
-    return np.asarray(centres[y] + 0.7 * rng.standard_normal((_ROWS, _FEATURES)), np.float32), y
+    noise = rng.standard_normal((_ROWS, _FEATURES))
+    return np.asarray(centres[y] + 0.7 * noise, np.float32), y
 
 
 def measures() -> tuple[Array, Array]:
@@ -31,7 +32,7 @@ def measures() -> tuple[Array, Array]:
 def two_sided() -> tuple[dict[str, Array], dict[str, Array]]:
     """Inputs `left` and `right` `(320, 8)`, targets `kind` `(320,)` in `[0, 3)` and `size` `(320, 1)`."""
     x, y = classes()
-    right = np.random.default_rng(9).standard_normal(x.shape).astype(np.float32)
+    right = np.asarray(np.random.default_rng(9).standard_normal(x.shape), np.float32)
     return {"left": x, "right": right}, {"kind": y, "size": right.sum(1, keepdims=True)}
 
 
