@@ -38,7 +38,7 @@ def cli(context: click.Context, as_json: bool, debug: bool) -> None:
     """
     context.obj = {"json": as_json, "debug": debug}
     if context.invoked_subcommand is None:
-        run_jobs(list(MAIN_JOB), {"rehearsal": "here"}, None, as_json, debug)
+        run_jobs(list(MAIN_JOB), {}, None, as_json, debug)
 
 
 for _command in COMMANDS:

@@ -11,7 +11,6 @@ from tasks.settings import StoreConfig
 from tasks.steps import check_store, define, load_data, publish, serialize, train_with_fit
 from tasks.storage import VersionRef
 from tasks.training import TrainingConfig
-from tasks.verification import Rehearsal
 
 
 @flow(name="onnx", flow_run_name="onnx {name}")
@@ -21,7 +20,7 @@ def onnx(
     training: TrainingConfig = TrainingConfig(),
     name: str = "onnx",
     store: StoreConfig = StoreConfig(),
-    rehearsal: Rehearsal = "process",
+    rehearsal: bool = True,
 ) -> VersionRef:
     """Train by `fit` and publish an ONNX file.
 
@@ -31,7 +30,7 @@ def onnx(
         training: How it learns.
         name: The model's name in the store.
         store: Where it is published.
-        rehearsal: Where it must come back before it is published: in a fresh process, here, or nowhere (off).
+        rehearsal: Whether it must have come back in a fresh process before it is published.
 
     Returns:
         The reference of the published version.

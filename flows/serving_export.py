@@ -11,7 +11,6 @@ from tasks.settings import StoreConfig
 from tasks.steps import check_store, define, load_data, publish, serialize, train_with_custom_loop
 from tasks.storage import VersionRef
 from tasks.training import TrainingConfig
-from tasks.verification import Rehearsal
 
 
 @flow(name="serving-export", flow_run_name="serving-export {name}")
@@ -21,7 +20,7 @@ def serving_export(
     training: TrainingConfig = TrainingConfig(),
     name: str = "serving-export",
     store: StoreConfig = StoreConfig(),
-    rehearsal: Rehearsal = "process",
+    rehearsal: bool = True,
 ) -> VersionRef:
     """Train by a custom loop and publish an inference graph in a numbered folder.
 
@@ -31,7 +30,7 @@ def serving_export(
         training: How it learns.
         name: The model's name in the store.
         store: Where it is published.
-        rehearsal: Where it must come back before it is published: in a fresh process, here, or nowhere (off).
+        rehearsal: Whether it must have come back in a fresh process before it is published.
 
     Returns:
         The reference of the published version.

@@ -8,30 +8,33 @@ from typing import Any
 from tasks.children import quick_imports, serve
 from tasks.errors import InputError
 
+with quick_imports():
+    import h5py  # noqa: F401  # Keras imports it when it saves
+    import tensorflow as tf
+    from prefect.exceptions import ParameterTypeError
 
-def _main() -> None:
-    with quick_imports():
-        import h5py  # noqa: F401  # Keras imports it when it saves
-        import tensorflow as tf  # the long part of the start, beside the servers' own
-        from prefect.exceptions import ParameterTypeError
+    from flows.scenarios import MAIN_JOB, scenario_flow
+    from tasks.steps import open_early, reporting_to
+    from tasks.training import Epoch
 
-        from flows.scenarios import MAIN_JOB, scenario_flow
-        from tasks.steps import reporting_to
+    for _name in MAIN_JOB:
+        scenario_flow(_name)  # imported now; another one when it is asked for
 
-        for name in MAIN_JOB:
-            scenario_flow(name)  # imported now; another one when it is asked for
+
+def main() -> None:
+    """Run the scenarios that are asked for; the trainer's side of the pipe."""
+    tf.zeros(1)  # starts the runtime, while the servers still start
     tf.get_logger().setLevel("ERROR")
+    open_early()
 
     def handle(request: dict[str, Any], emit: Any) -> None:
-        with reporting_to(lambda epoch: emit({"epoch": asdict(epoch)})):
+        def tell(news: Any) -> None:
+            emit({"epoch": asdict(news)} if isinstance(news, Epoch) else {"published": news.model_dump(mode="json")})
+
+        with reporting_to(tell):
             try:
-                version = scenario_flow(request["scenario"])(**request["parameters"])
+                scenario_flow(request["scenario"])(**request["parameters"])
             except ParameterTypeError as error:
                 raise InputError(str(error)) from None
-        emit({"published": version.model_dump(mode="json")})
 
     serve(handle)
-
-
-if __name__ == "__main__":
-    _main()

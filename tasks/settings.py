@@ -1,28 +1,16 @@
-"""What is configured: `ROUNDTRIP_STORE`, and the folders of the platform. The rest is the AWS SDK's or Prefect's own."""
+"""What is configured: `ROUNDTRIP_STORE`. The rest is the AWS SDK's or Prefect's own."""
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
-import platformdirs
 from pydantic import BaseModel, Field
 
 from tasks.errors import InputError
 
 STORE_VARIABLE = "ROUNDTRIP_STORE"
 _STORE_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9._=/-]*))?")
-
-
-def data_folder() -> Path:
-    """Where this user's embedded servers keep their data."""
-    return Path(platformdirs.user_data_dir("roundtrip", appauthor=False))
-
-
-def cache_folder() -> Path:
-    """Where fetched versions are kept; may be deleted at any time."""
-    return Path(platformdirs.user_cache_dir("roundtrip", appauthor=False))
 
 
 class StoreConfig(BaseModel):

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
@@ -32,12 +32,11 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
-from pydantic import BaseModel, Field
 
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import DeniedError, InputError, UnreachableError, UnsafeError, VerificationFailed
+from tasks.errors import DeniedError, InputError, RoundtripError, UnreachableError, UnsafeError
 from tasks.serialization import Bundle
 from tasks.settings import STORE_VARIABLE, StoreConfig
 from tasks.storage import Manifest, VersionRef, layout
@@ -45,54 +44,43 @@ from tasks.storage.store import check_store as probe_store
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
 from tasks.training import Epoch, Trained, TrainingConfig
-from tasks.training.run import Report, be_deterministic
-from tasks.verification import Loader, Measurement, Rehearsal, Verdict
+from tasks.training.run import Report, seeded
+from tasks.verification import Loader, Measurement
 from tasks.verification.describe import describe
 from tasks.verification.environment import current_environment
-from tasks.verification.fidelity import Cell, Limits, Subject, Table, bench_of_this_thread, end_benches
+from tasks.verification.fidelity import Bench, Cell, Limits, Subject, Table
 from tasks.verification.fidelity.cells import failed
 from tasks.verification.fidelity.document import table_html, table_markdown
-from tasks.verification.rehearsal import measure_here
 from tasks.verification.report import html_report, model_card, verdict_card
-from tasks.verification.returning import definition_for
+from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import refused
 
 _PROGRESS_SECONDS = 2.0
 
-_report: ContextVar[Report | None] = ContextVar("report", default=None)
-_tell_cell: ContextVar[Callable[[Cell], None]] = ContextVar("tell_cell", default=lambda cell: None)
+# What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
+Listener = Callable[[Epoch | VersionRef | Returned | Cell], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
 
 # At most one fresh process, warm for the next rehearsal; a run that failed before leaves it to the next one.
 _rehearsers: list[Loader] = []
 
 
-class Returned(BaseModel):
-    """What the downstream flow hands back."""
-
-    version: VersionRef
-    path: str
-    verdict: Verdict
-    latest: bool
-
-
-class Rebuild(BaseModel):
-    """What the user names in place of the manifest's definition."""
-
-    model_config = {"frozen": True}
-
-    builder: str | None = Field(default=None, description="Reference of the builder; empty: the manifest's.")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments in place of the stored ones.")
-
-
 @contextmanager
-def reporting_to(report: Report) -> Iterator[None]:
-    """Send the epochs of this context's training to a callable, in place of the log and the progress artifact."""
-    token = _report.set(report)
+def reporting_to(listener: Listener) -> Iterator[None]:
+    """Tell a callable of each epoch (in place of log and progress artifact), of what was published, returned, measured."""
+    token = _listener.set(listener)
     try:
         yield
     finally:
-        _report.reset(token)
+        _listener.reset(token)
+
+
+def _tell(news: VersionRef | Returned | Cell) -> None:
+    listener = _listener.get()
+    if listener is not None:
+        listener(news)
 
 
 @contextmanager
@@ -117,6 +105,12 @@ def _open(config: StoreConfig) -> storage.Store:
     return _opened(config.model_copy(update={"url": config.url or os.environ.get(STORE_VARIABLE)}))
 
 
+def open_early() -> None:
+    """Open the environment's store ahead of the first task that needs it; who can't will fail there, with the reason."""
+    with suppress(RoundtripError):
+        _open(StoreConfig())
+
+
 @cache
 def _opened(config: StoreConfig) -> storage.Store:
     if not config.aws_credentials:
@@ -139,12 +133,12 @@ def _opened(config: StoreConfig) -> storage.Store:
 
 
 @task(name="check store", cache_policy=NO_CACHE)
-def check_store(store: StoreConfig, format_name: str, rehearsal: Rehearsal) -> None:
+def check_store(store: StoreConfig, format_name: str, rehearsal: bool) -> None:
     """Find out before the training whether its result can be stored."""
     serialization.usable_format(format_name)
     probe_store(_open(store))
-    if rehearsal == "process" and not _rehearsers:
-        # It imports TensorFlow while this process trains.
+    if rehearsal and not _rehearsers:
+        # Its imports and its start go by while this process trains.
         _rehearsers.append(Loader())
 
 
@@ -157,8 +151,8 @@ def load_data(config: DataConfig) -> Dataset:
 @task(name="define", cache_policy=NO_CACHE)
 def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition, Any]:
     """Build the model, with every argument fixed, and take its fingerprint."""
-    be_deterministic(seed)
-    definition, model = definitions.define(config, dataset)
+    with seeded(seed):
+        definition, model = definitions.define(config, dataset)
     safety.trust(definition.reference)
     return definition, model
 
@@ -193,9 +187,7 @@ def serialize(trained: Trained, definition: Definition, dataset: Dataset, format
 
 @task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
-def publish(
-    bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: Rehearsal = "process"
-) -> VersionRef:
+def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: bool = True) -> VersionRef:
     """Upload the bundle, bring it back meanwhile, commit it with its manifest where it came back, and tell the world."""
     place = _open(store)
     version = layout.new_version()
@@ -214,6 +206,7 @@ def publish(
         payload={"model": ref.model, "version": ref.version, "uri": ref.uri, "format": ref.format}
         | {"store": store.model_dump()},
     )
+    _tell(ref)
     return ref
 
 
@@ -245,6 +238,7 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
         verdict = refused(manifest.model, manifest.version, str(error), intact=False)
         verification.record(place, verdict)
         error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
+        _tell(error.outcome)
         raise
 
 
@@ -266,26 +260,19 @@ def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: Sto
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
     create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
-    return Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+    returned = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+    _tell(returned)
+    return returned
 
 
 # What survives
 
 
-@contextmanager
-def telling_cells(tell: Callable[[Cell], None]) -> Iterator[None]:
-    """Have this context's rows tell each cell as soon as it is known; a runner of threads keeps the context."""
-    token = _tell_cell.set(tell)
-    try:
-        yield
-    finally:
-        _tell_cell.reset(token)
-
-
 @task(name="measure row", task_run_name="{subject.name}", cache_policy=NO_CACHE)
 def measure_row(subject: Subject, formats: list[str], limits: Limits) -> list[Cell]:
     """Train one definition, save it in every format, and measure what comes back of each."""
-    return bench_of_this_thread().row(subject, formats, limits, _tell_cell.get())
+    # A runner of threads keeps the context, and with it whoever listens.
+    return Bench.of_this_process().row(subject, formats, limits, _tell)
 
 
 def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[PrefectFuture[list[Cell]]]) -> list[Cell]:
@@ -296,9 +283,9 @@ def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[Prefe
             row = future.result(raise_on_failure=False)
             broken = row if isinstance(row, BaseException) else None
             cells += [failed(subject, f, "crashed", f"the worker: {broken}") for f in formats] if broken else row
-    finally:
-        # Also where Ctrl-C came: a runner of threads waits for what its threads wait for.
-        end_benches()
+    except BaseException:  # Ctrl-C: a runner of threads waits for its threads, and they for their processes
+        Bench.of_this_process().stop()
+        raise
     return cells
 
 
@@ -332,37 +319,26 @@ def accept(returned: Returned) -> Returned:
         UnsafeError: Inspection found something dangerous.
         VerificationFailed: It is not the model that was trained.
     """
-    if returned.verdict.passed:
-        return returned
-    reasons = "\n  ".join(returned.verdict.reasons)
-    error: UnsafeError | VerificationFailed
-    if returned.verdict.safe is False:
-        error = UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}")
-    else:
-        error = VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
-    error.outcome = returned
-    raise error
+    error = refusal(returned)
+    if error:
+        raise error
+    return returned
 
 
 @contextmanager
-def _rehearsing(folder: Path, manifest: Manifest, where: Rehearsal) -> Iterator[Callable[[], None]]:
-    """Rehearse in a thread; gives the function that waits for the end of it and raises what it found."""
-    if where == "off":
+def _rehearsing(folder: Path, manifest: Manifest, wanted: bool) -> Iterator[Callable[[], None]]:
+    """Rehearse in a fresh process and beside what follows; gives the function that waits for the end and raises."""
+    if not wanted:
         yield lambda: None
         return
-    loader = (_rehearsers.pop() if _rehearsers else Loader()) if where == "process" else None
-    try:
-        with ThreadPoolExecutor(1, thread_name_prefix="rehearsal") as beside:
-            yield beside.submit(verification.rehearse, folder, manifest, loader.measure if loader else measure_here).result
-    finally:
-        if loader:
-            loader.end()
+    with _rehearsers.pop() if _rehearsers else Loader() as loader, ThreadPoolExecutor(1) as beside:
+        yield beside.submit(verification.rehearse, folder, manifest, loader.measure).result
 
 
 @contextmanager
 def _progress(config: TrainingConfig) -> Iterator[Report]:
     """Where the epochs are shown: to whoever asked for them, else in the run's log and as a progress artifact."""
-    asked = _report.get()
+    asked = _listener.get()
     if asked is not None:
         yield asked
         return
@@ -383,6 +359,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_version", "keep_table",
-           "load_data", "measure", "measure_row", "measuring_with", "publish", "rebuild_from", "reporting_to", "rows_of",
-           "serialize", "telling_cells", "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_version", "keep_table", "load_data", "measure",
+           "measure_row", "measuring_with", "open_early", "publish", "rebuild_from", "reporting_to", "rows_of", "serialize",
+           "train_with_custom_loop", "train_with_fit"]  # fmt: skip

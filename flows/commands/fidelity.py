@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from flows.commands.common import absolute_source, common, finish, model_options, model_parameter, quiet
+from tasks import nursery
 from tasks.data.config import GENERATED
 from tasks.definitions.families import FAMILIES
 from tasks.errors import InputError
@@ -117,27 +118,52 @@ def _formats(names: Sequence[str]) -> list[str]:
 def _measure(
     subjects: list[Any], formats: list[str], runner: str, workers: int, seconds: float, memory: float | None, debug: bool
 ) -> tuple[Any, str]:
-    """Run the flow at a desk. The servers start while Prefect is imported."""
-    from flows.desk import Desk
-    from tasks.references import resolve
-    from tasks.storage import layout
-    from tasks.verification.fidelity import Limits
+    """Run the flow here. The servers start and the nursery imports TensorFlow while this process imports Prefect."""
+    from flows.server import PrefectServer
 
-    table_id = layout.new_version()
-    with Desk(trains=False, proofs=0, debug=debug):
-        from flows.fidelity import fidelity as fidelity_flow
-        from flows.show_fidelity import Cells
-        from tasks.settings import StoreConfig
-        from tasks.steps import telling_cells
-        from tasks.storage import open_store
+    server = PrefectServer()
+    from tasks.settings import StoreConfig
+    from tasks.storage import embedded, layout, open_store
+    from tasks.verification.fidelity import Cell, Limits
+    from tasks.verification.fidelity.bench import MODULE
 
-        made = resolve(_RUNNERS.get(runner, runner))
-        try:
-            task_runner = made(max_workers=workers) if runner in _RUNNERS else made()
-        except Exception as error:
-            raise InputError(f"--runner {runner}: {type(error).__name__}: {error}") from error
+    embedded_store = embedded.start() if StoreConfig().location() is None else None
+    if runner != "processes":  # which have a nursery each
+        nursery.prepare(MODULE, debug=debug)
+    from flows.fidelity import fidelity as fidelity_flow
+    from flows.show_fidelity import Cells
+    from tasks.steps import reporting_to
+
+    try:
+        task_runner = _runner(runner, workers)
+        if embedded_store:
+            embedded_store.wait_until_up()
+        server.wait_until_up()
+        table_id = layout.new_version()
         cells = Cells(len(subjects) * len(formats))
         limits = Limits.shared_by(workers, seconds, memory)
-        with cells.shown(), telling_cells(cells.tell):
+
+        def tell(news: Any) -> None:
+            if isinstance(news, Cell):
+                cells.tell(news)
+
+        with cells.shown(), reporting_to(tell):
             table = fidelity_flow.with_options(task_runner=task_runner)(table_id, subjects, formats, limits, workers)
-        return table, open_store(StoreConfig()).uri(layout.fidelity(table_id))
+        return table, open_store().uri(layout.fidelity(table_id))
+    finally:
+        server.close()
+
+
+def _runner(name: str, workers: int) -> Any:
+    """The task runner of that name.
+
+    Raises:
+        InputError: There is none, or it can't be made without arguments.
+    """
+    from tasks.references import resolve
+
+    made = resolve(_RUNNERS.get(name, name))
+    try:
+        return made(max_workers=workers) if name in _RUNNERS else made()
+    except Exception as error:
+        raise InputError(f"--runner {name}: {type(error).__name__}: {error}") from error

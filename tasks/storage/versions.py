@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from tasks.errors import InputError, NotFoundError, UnsafeError
-from tasks.settings import cache_folder
+from tasks.folders import cache_folder
 from tasks.storage import layout
 from tasks.storage.aliases import aliases, resolve_alias
 from tasks.storage.manifest import Manifest

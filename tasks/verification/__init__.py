@@ -7,14 +7,13 @@ verdict of what was measured; `record` keeps it in the store; `rehearse` does it
 
 from tasks.verification.loader import Loader
 from tasks.verification.measure import Measurement, measure
-from tasks.verification.rehearsal import Rehearsal, rehearse
+from tasks.verification.rehearsal import rehearse
 from tasks.verification.returning import load_model
 from tasks.verification.verdict import Verdict, judge, read_verdicts, record
 
 __all__ = [
     "Loader",
     "Measurement",
-    "Rehearsal",
     "Verdict",
     "judge",
     "load_model",

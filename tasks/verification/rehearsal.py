@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from tasks.definitions import Definition
 from tasks.errors import UnsafeError, VerificationFailed
 from tasks.storage import Manifest
-from tasks.verification.measure import Measurement, measure, measure_one_more_step
+from tasks.verification.measure import Measurement
 from tasks.verification.verdict import Verdict, judge
-
-# Where: in a fresh process; in the process that trained, which costs less and can't tell what needs the model's own code;
-# or nowhere.
-Rehearsal = Literal["process", "here", "off"]
 
 Measure = Callable[[Path, Manifest, Definition], Measurement]
 
@@ -64,20 +59,13 @@ _REMEDIES = (
 )
 
 
-def measure_here(folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
-    """Measure a bundle in this process."""
-    measured, model = measure(folder, manifest, definition)
-    measure_one_more_step(folder, manifest, model, measured)
-    return measured
-
-
 def rehearse(folder: Path, manifest: Manifest, measured_by: Measure) -> None:
     """Bring a bundle back that is about to be committed.
 
     Args:
         folder: The bundle.
         manifest: As it will be committed.
-        measured_by: `Loader.measure` of a fresh process, or `measure_here`.
+        measured_by: `Loader.measure` of a fresh process.
 
     Raises:
         VerificationFailed: It came back as another model, or not at all; the message says what would have been lost, and
@@ -101,4 +89,4 @@ def rehearse(folder: Path, manifest: Manifest, measured_by: Measure) -> None:
 def _remedy(verdict: Verdict) -> str:
     """What to do about the first thing that failed: what comes after it mostly follows from it."""
     found = (remedy for start, remedy in _REMEDIES for reason in verdict.reasons if reason.startswith(start))
-    return next(found, "Publish it all the same with --rehearsal off; it will not become `latest` before it passes.")
+    return next(found, "Publish it all the same with --no-rehearsal; it will not become `latest` before it passes.")

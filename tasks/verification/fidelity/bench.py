@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tasks import nursery
 from tasks.children import Child, ChildDied
 from tasks.errors import RoundtripError
 from tasks.storage import Manifest
@@ -24,19 +28,40 @@ from tasks.verification.fidelity.cells import (
     first_lines,
     one_line,
 )
-from tasks.verification.fidelity.nursery import OutOfTime
-from tasks.verification.fidelity.work import Goal, Measured, MeasureTask, TrainTask
+from tasks.verification.fidelity.tasks import Goal, Measured, MeasureTask, TrainTask
 
 Tell = Callable[[Cell], None]
 
+# What a process for a piece of work runs, and what the nursery imports for all of them.
+MODULE = "tasks.verification.fidelity.work"
+
+
+class OutOfTime(RoundtripError):
+    """A piece of work said nothing for longer than it may take."""
+
+    kind = "out-of-time"
+
+
+class Stopped(RoundtripError):
+    """The bench was stopped while it worked."""
+
+    kind = "stopped"
+
 
 class Bench:
-    """One nursery, for one row at a time. A nursery that dies is replaced; that it did is the result of a cell."""
+    """Where rows are measured, any number of them side by side, in threads of this process."""
 
-    def __init__(self, *, debug: bool = False) -> None:
-        self._debug = debug
-        self._ended = False
-        self._nursery = self._start()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._working: set[Child] = set()
+        self._stopped = False
+        nursery.prepare(MODULE)
+
+    @classmethod
+    @cache
+    def of_this_process(cls) -> Bench:
+        """The bench that a task runner's threads share; it is there for as long as the process is."""
+        return cls()
 
     def row(self, subject: Subject, formats: Sequence[str], limits: Limits, tell: Tell) -> list[Cell]:
         """Measure one definition in every format.
@@ -49,6 +74,9 @@ class Bench:
 
         Returns:
             A cell for each format, in their order.
+
+        Raises:
+            Stopped: Somebody called `stop`.
         """
         with tempfile.TemporaryDirectory(prefix="roundtrip-fidelity-", ignore_cleanup_errors=True) as folder:
             row = _Row(self._work, subject, Path(folder), limits, tell)
@@ -56,31 +84,76 @@ class Bench:
             row.measure()
         return [row.cells[name] for name in formats]
 
-    def _work(self, job: str, task: Any, limits: Limits) -> Iterator[dict[str, Any]]:
-        """Have the nursery do something; its events."""
-        try:
-            self._nursery.send({"do": job, "task": task.model_dump(mode="json")} | limits.model_dump())
-            yield from self._nursery.events()
-        except ChildDied:
-            if not self._ended and not self._nursery.alive():
-                self._nursery.end()
-                self._nursery = self._start()
-            raise
+    def stop(self) -> None:
+        """End every piece of work; rows that wait for one raise `Stopped`."""
+        with self._lock:
+            self._stopped = True
+            for child in self._working:
+                _kill(child)
 
-    def _start(self) -> Child:
-        # A second thread, as OpenBLAS starts one, would make forks unsafe; TensorFlow does not compute with it.
-        return Child("tasks.verification.fidelity.nursery", env={"OPENBLAS_NUM_THREADS": "1"}, debug=self._debug)
+    def _work(self, job: str, task: Any, limits: Limits) -> Iterator[dict[str, Any]]:
+        """Have a process of its own do something; what it reports.
+
+        Raises:
+            RoundtripError: What it raised itself.
+            ChildDied: It ended without an answer.
+            OutOfTime: It was ended, for it said nothing for too long.
+            Stopped: It was ended, for nobody wants to know any more.
+        """
+        with self._lock:  # requests to the nursery must not mix
+            if self._stopped:
+                raise Stopped("It was stopped.")
+            child = Child(MODULE)
+            self._working.add(child)
+        watch = _Watch(child, limits.seconds)
+        try:
+            child.send({"do": job, "task": task.model_dump(mode="json"), "bytes": limits.bytes})
+            for event in child.events():
+                watch.heard()
+                yield event
+        except ChildDied as death:
+            if self._stopped:
+                raise Stopped("It was stopped.") from death
+            if watch.rang:
+                raise OutOfTime(f"It took longer than the limit of {limits.seconds:g} s and was ended.") from death
+            raise
+        finally:
+            watch.end()
+            with self._lock:
+                self._working.discard(child)
+            child.end()
+
+
+class _Watch:
+    """Kills a child that says nothing for too long."""
+
+    def __init__(self, child: Child, seconds: float) -> None:
+        self._child, self._seconds = child, seconds
+        self.rang = False
+        self._timer: threading.Timer | None = None
+        self.heard()
+
+    def heard(self) -> None:
+        """Start counting anew."""
+        self.end()
+        self._timer = threading.Timer(self._seconds, self._ring)
+        self._timer.daemon = True
+        self._timer.start()
 
     def end(self) -> None:
-        """End the nursery and whatever it does; a row that waits for it ends with cells that say so."""
-        self._ended = True
-        self._nursery.end()
+        """Stop counting."""
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def __enter__(self) -> Self:
-        return self
+    def _ring(self) -> None:
+        self.rang = True
+        _kill(self._child)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.end()
+
+def _kill(child: Child) -> None:
+    """Kill a child and whatever it started, from any thread; whoever listens to it is told."""
+    with contextlib.suppress(ChildDied, ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 class _Row:
@@ -111,8 +184,10 @@ class _Row:
             try:
                 for event in self._work("train", task, self._limits):
                     self._heard(event)
+            except Stopped:
+                raise
             except RoundtripError as error:
-                self._stopped(error, left)
+                self._ended_by(error, left)
             left = [name for name in left if name not in self.cells and name not in self._saved]
 
     def _heard(self, event: dict[str, Any]) -> None:
@@ -131,7 +206,7 @@ class _Row:
         elif "goal" in event:
             self._goal = Goal.model_validate(event["goal"])
 
-    def _stopped(self, error: RoundtripError, left: list[str]) -> None:
+    def _ended_by(self, error: RoundtripError, left: list[str]) -> None:
         """Take down what the training process ended of."""
         unknown = [name for name in left if name not in self.cells and name not in self._saved]
         if not self._saving and left:
@@ -153,6 +228,8 @@ class _Row:
             try:
                 for event in self._work("measure", task, self._limits):
                     found |= {way: Measured.model_validate(value) for way, value in event.items()}
+            except Stopped:
+                raise
             except RoundtripError as raised:
                 error = raised
             self._done(self._cell(name, found, error, seconds + time.perf_counter() - started))
@@ -190,25 +267,3 @@ class _Row:
 
 def _status(error: RoundtripError | None) -> Status:
     return "crashed" if isinstance(error, ChildDied | OutOfTime) else "lost"
-
-
-_here = threading.local()
-_all: list[Bench] = []
-
-
-def bench_of_this_thread(*, debug: bool = False) -> Bench:
-    """This thread's own bench, started when it is first asked for.
-
-    A task runner decides in which threads and processes rows are measured; a bench lives as long as the thread does, for
-    the kernel ends a child with the thread that started it.
-    """
-    if getattr(_here, "bench", None) is None:
-        _here.bench = Bench(debug=debug)
-        _all.append(_here.bench)
-    return _here.bench  # type: ignore[no-any-return]  # a thread's attributes have no types
-
-
-def end_benches() -> None:
-    """End every bench of this process, from any thread."""
-    while _all:
-        _all.pop().end()

@@ -1,11 +1,17 @@
-"""What the forks do: train a definition and save it in every format; measure one format in a process that did not train."""
+"""The pieces of work: train a definition and save it in every format; measure one cell in a process that did not train."""
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from tasks.children import quick_imports, serve
+
+with quick_imports():
+    import h5py  # noqa: F401  # inspection reads with it
+    import tensorflow as tf
 
 from tasks.data import DataConfig, Dataset, load_dataset
 from tasks.definitions import Definition, ModelConfig, define
@@ -17,57 +23,26 @@ from tasks.training import Trained, TrainingConfig, train_with_fit
 from tasks.training.run import be_deterministic
 from tasks.verification.describe import describe
 from tasks.verification.fidelity.cells import Subject, first_lines
-from tasks.verification.fidelity.nursery import Emit
+from tasks.verification.fidelity.tasks import Goal, Measured, MeasureTask, TrainTask
 from tasks.verification.measure import Measurement, measure, measure_alone
 from tasks.verification.verdict import judge
 
-
-class Goal(BaseModel):
-    """Where the run that was not interrupted arrived: the live model, trained on for some more epochs.
-
-    Attributes:
-        curves: Of these epochs.
-        optimizer: Digest of every optimizer variable at their end.
-        weights: Digest of every weight at their end, by the names that each format has for them.
-    """
-
-    model_config = {"frozen": True}
-
-    curves: dict[str, list[float]]
-    optimizer: tuple[TensorDigest, ...]
-    weights: dict[str, tuple[TensorDigest, ...]]
+Emit = Callable[[dict[str, Any]], None]
 
 
-class TrainTask(BaseModel):
-    """Train, save in these formats, and go on; `compared` are all formats that the goal is for."""
+def main() -> None:
+    """Do what is asked for; the bench's side of the pipe is in `bench`."""
+    tf.get_logger().setLevel("ERROR")
+    # A crash is told by its signal; its memory would fill the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-    model_config = {"frozen": True}
+    def handle(request: dict[str, Any], emit: Emit) -> None:
+        if request["bytes"]:
+            resource.setrlimit(resource.RLIMIT_DATA, (request["bytes"], request["bytes"]))
+        jobs = {"train": train_and_save, "measure": measure_cell}
+        jobs[request["do"]](request["task"], emit)
 
-    subject: Subject
-    formats: list[str]
-    compared: list[str]
-    folder: Path
-
-
-class MeasureTask(BaseModel):
-    """Measure one bundle."""
-
-    model_config = {"frozen": True}
-
-    subject: Subject
-    folder: Path
-    manifest: Manifest
-    goal: Goal | None
-
-
-class Measured(BaseModel):
-    """One way back, measured: what survived, whether all passed, and a line for whatever did not."""
-
-    model_config = {"frozen": True}
-
-    survived: dict[str, bool]
-    passed: bool
-    lines: list[str]
+    serve(handle)
 
 
 def train_and_save(request: dict[str, Any], emit: Emit) -> None:
@@ -107,8 +82,6 @@ def measure_cell(request: dict[str, Any], emit: Emit) -> None:
     Emits `alone` and `returned`, each at first without and at last with the promise `resume`, so that a crash takes away
     only what was not measured yet.
     """
-    import tensorflow as tf  # was imported before the fork
-
     tf.config.experimental.enable_op_determinism()
     task = MeasureTask.model_validate(request)
     manifest, definition = task.manifest, task.manifest.definition
