@@ -2,10 +2,11 @@
 
 import click
 
+from flows.commands.fidelity import fidelity
 from flows.commands.registry import list_, show
 from flows.commands.return_ import return_
 from flows.commands.run import run
 
-COMMANDS: tuple[click.Command, ...] = (run, return_, list_, show)
+COMMANDS: tuple[click.Command, ...] = (run, return_, fidelity, list_, show)
 
 __all__ = ["COMMANDS"]

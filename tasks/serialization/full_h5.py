@@ -12,7 +12,7 @@ from tasks.data import Arrays
 from tasks.data.dataset import Array
 from tasks.errors import InputError
 from tasks.serialization.arrays import keras_predict
-from tasks.serialization.keras_model import own_classes, weights
+from tasks.serialization.keras_model import own_classes, weights_by_layer
 from tasks.serialization.protocol import Promise
 
 FILE = "model.h5"
@@ -60,8 +60,8 @@ class FullH5:
             return keras.saving.load_model(folder / FILE, compile=False, safe_mode=True)
 
     def variables(self, model: Any) -> dict[str, Array]:
-        """Weights by path."""
-        return weights(model)
+        """Weights by the names of their layers; a layer that was adapted before it joined its model has another path."""
+        return weights_by_layer(model)
 
     def predict(self, model: Any, x: Arrays) -> Arrays:
         """`model.predict`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tasks.data.dataset import Array
 from tasks.definitions import Definition, build, check_fingerprint
 from tasks.definitions.fingerprint import architecture, fingerprint
 from tasks.errors import InputError, MismatchError
+from tasks.training.step import build_optimizer
 
 
 def weights(model: Any) -> dict[str, Array]:
@@ -48,15 +50,76 @@ def optimizer_state(model: Any) -> dict[str, Array]:
     """The optimizer's variables (step, learning rate, slots) by position and path; empty for an uncompiled model."""
     if not getattr(model, "compiled", False) or model.optimizer is None:
         return {}
-    model.optimizer.build(model.trainable_variables)
+    build_optimizer(model)
     # Positions tell variables apart, since their paths hold the optimizer's automatic name.
     return {f"{i:05d}": np.asarray(v) for i, v in enumerate(model.optimizer.variables)}
 
 
-def seed_states(model: Any) -> dict[str, Array]:
-    """States of the seed generators (Dropout and the like), which are variables but not weights (FACTS S6)."""
+def seed_variables(model: Any) -> list[Any]:
+    """Variables that are no weights: seed generators (Dropout and the like, FACTS S6) and the states of recurrent layers.
+
+    Keras lists the first among a model's variables, the second nowhere.
+    """
     own = {id(v) for v in model.weights}
-    return {f"{i:05d}": np.asarray(v) for i, v in enumerate(v for v in model.variables if id(v) not in own)}
+    seeds = [v for v in model.variables if id(v) not in own]
+    recurrent = [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
+    states = [state for layer in recurrent for state in getattr(layer, "states", None) or [] if hasattr(state, "assign")]
+    return seeds + [state for state in states if id(state) not in own]
+
+
+def seed_states(model: Any) -> dict[str, Array]:
+    """What the `seed_variables` hold, by position."""
+    return {f"{i:05d}": np.asarray(v) for i, v in enumerate(seed_variables(model))}
+
+
+def state(model: Any) -> dict[str, Array]:
+    """Everything that no gradient touches, by position: weights that are not trainable, seed states, vocabularies."""
+    found = {f"weight {i:05d}": np.asarray(v) for i, v in enumerate(model.non_trainable_weights)}
+    found |= {f"seed {name}": array for name, array in seed_states(model).items()}
+    return found | {f"vocabulary {name}": words for name, words in vocabularies(model).items()}
+
+
+def vocabularies(model: Any) -> dict[str, Array]:
+    """The words of every lookup layer, by position: the name of a lookup inside another layer counts on with every load."""
+    return {f"{i:05d}": np.asarray(layer.get_vocabulary(), "U") for i, layer in enumerate(_lookups(model))}
+
+
+def put_vocabularies(model: Any, stored: dict[str, Array]) -> bool:
+    """Give lookup layers their words back, where they lost them; False where there are other layers."""
+    layers = _lookups(model)
+    if len(layers) != len(stored):
+        return False
+    for layer, name in zip(layers, sorted(stored), strict=True):
+        words = [str(word) for word in stored[name]]
+        if [str(word) for word in layer.get_vocabulary()] != words:
+            layer.set_vocabulary(words)
+    return True
+
+
+def _lookups(model: Any) -> list[Any]:
+    return [layer for layer in model._flatten_layers() if hasattr(layer, "get_vocabulary")]
+
+
+def policies(model: Any) -> tuple[str, ...]:
+    """Name of every layer's number format, in the model's order; empty where all are float32."""
+    names = tuple(layer.dtype_policy.name for layer in model._flatten_layers())
+    return () if set(names) == {"float32"} else names
+
+
+@contextmanager
+def under_policy(stored: tuple[str, ...]) -> Iterator[None]:
+    """Load under the number format that the whole model was made under.
+
+    Keras' files leave out the model's own, and then the reading process' decides, and whether the loss is scaled (FACTS S6).
+    """
+    import keras  # seconds
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(stored[0] if stored else before)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def optimized(model: Any) -> tuple[int, ...]:
@@ -66,8 +129,8 @@ def optimized(model: Any) -> tuple[int, ...]:
     """
     if not getattr(model, "compiled", False) or model.optimizer is None:
         return ()
+    build_optimizer(model)
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    optimizer.build(model.trainable_variables)
     position = {id(v): i for i, v in enumerate(model.weights)}
     return tuple(position[id(v)] for v in getattr(optimizer, "_trainable_variables", ()) if id(v) in position)
 
@@ -86,14 +149,13 @@ def put_optimizer_state(model: Any, state: dict[str, Array], over: Sequence[int]
     if over and optimized(model) != tuple(over) and max(over) < len(model.weights):
         model.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
         model.optimizer.build([model.weights[i] for i in over])
-    model.optimizer.build(model.trainable_variables)
+    build_optimizer(model)
     return _assign(list(model.optimizer.variables), state)
 
 
 def put_seed_states(model: Any, state: dict[str, Array]) -> bool:
     """Give a model its seed states back; False where they don't fit."""
-    own = {id(v) for v in model.weights}
-    return _assign([v for v in model.variables if id(v) not in own], state)
+    return _assign(seed_variables(model), state)
 
 
 def rebuild(stored: Definition, given: Definition, sample: Arrays) -> Any:

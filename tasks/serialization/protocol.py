@@ -8,7 +8,19 @@ from typing import Any, Literal, Protocol, get_args
 from tasks.data import Arrays
 from tasks.data.dataset import Array
 
-Promise = Literal["architecture", "weights", "optimizer", "compile", "history", "signature", "outputs"]
+Promise = Literal[
+    "architecture",  # without the model's source
+    "weights",  # bit for bit
+    "state",  # what no gradient touches: moving statistics, seed generators, recurrent states, vocabularies
+    "optimizer",  # slots, step, learning rate
+    "compile",  # optimizer, loss and metrics, with their parameters
+    "policy",  # the number format of every layer, where it is not float32
+    "signature",  # names and shapes of the inputs
+    "history",
+    "versions",  # of Keras or TensorFlow
+    "outputs",  # on the probe
+    "resume",  # trained on, it becomes what it would have become without the way
+]
 PROMISES: tuple[Promise, ...] = get_args(Promise)
 
 

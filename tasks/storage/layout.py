@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from tasks.errors import InputError, UnsafeError
@@ -75,6 +76,16 @@ def alias(model: str, name: str) -> str:
 def revision(model: str, name: str, number: int) -> str:
     """Key of one revision; the newest sorts first, so that one list request for one key finds it."""
     return f"{alias(model, name)}{_REVISIONS - 1 - number:010d}.json"
+
+
+def fidelity(table: str) -> str:
+    """Prefix of a table of what survives: `table.json`, `table.html`, `table.md`. No model's name begins with a dot."""
+    return f".roundtrip/fidelity/{table}/"
+
+
+def made_at(version: str) -> datetime:
+    """When an id of `new_version` was made."""
+    return datetime.fromtimestamp(int(version.replace("-", "")[:12], 16) / 1000, UTC)
 
 
 def check_relative(path: str) -> str:

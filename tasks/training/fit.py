@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Dataset
-from tasks.definitions.build import as_tensors
+from tasks.definitions.build import as_keras_takes_it, as_tensors, fixed_batch
 from tasks.training.config import TrainingConfig
 from tasks.training.run import (
     VALIDATION_BATCH,
@@ -35,8 +35,13 @@ def train_with_fit(
     config: TrainingConfig,
     report: Report = silent,
     callbacks: Sequence[Any] = (),
+    first_epoch: int = 0,
 ) -> Trained:
-    """Train a Keras model by `fit`. Same arguments, result and errors as `train_with_custom_loop`."""
+    """Train a Keras model by `fit`. Same arguments, result and errors as `train_with_custom_loop`.
+
+    A model that was trained before goes on where `first_epoch` says, up to the epochs of the configuration, and sees the
+    examples in the order in which one run of them all would have shown them.
+    """
     be_deterministic(config.seed)
     count = check_steps(dataset.x)
     steps = -(-count // config.batch_size)
@@ -55,8 +60,9 @@ def train_with_fit(
             history = model.fit(
                 batches,
                 epochs=config.epochs,
-                validation_data=(dataset.x_val, dataset.y_val),
-                validation_batch_size=max(config.batch_size, VALIDATION_BATCH),
+                initial_epoch=first_epoch,
+                validation_data=(as_keras_takes_it(dataset.x_val), as_keras_takes_it(dataset.y_val)),
+                validation_batch_size=fixed_batch(model) or max(config.batch_size, VALIDATION_BATCH),
                 callbacks=listeners,
                 verbose=0,
             )

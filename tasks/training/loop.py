@@ -30,7 +30,7 @@ from tasks.training.run import (
     silent,
     why_not_compiled,
 )
-from tasks.training.step import gradient_step, put_back
+from tasks.training.step import build_optimizer, gradient_step, put_back
 
 _CHUNK_BYTES = 64 * 2**20
 _XLA_MAX_PARAMETERS = 2_000_000
@@ -104,7 +104,7 @@ class _Loop:
         self._config = config
         self._loss = keras.metrics.Mean(name="loss")
         # All slots exist before the first trace: a tf.function may create variables only in its first call.
-        model.optimizer.build(model.trainable_variables)
+        build_optimizer(model)
         self.notes: list[str] = []
         self.mode = _mode_for(model, config)
         self._warmed = False

@@ -106,7 +106,9 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
         exact=exact,
         tolerance=tolerance,
         reasons=reasons,
-        survived=measured.survived | ({"outputs": bool(outputs_equal)} if measured.survived else {}),
+        survived=measured.survived
+        | ({"outputs": bool(outputs_equal)} if measured.survived else {})
+        | ({} if resumable is None else {"resume": resumable}),
         score=measured.score,
         stored_score=measured.stored_score,
         lost=measured.lost,
