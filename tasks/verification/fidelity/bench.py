@@ -51,11 +51,12 @@ class Stopped(RoundtripError):
 class Bench:
     """Where rows are measured, any number of them side by side, in threads of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = MODULE) -> None:
+        self._module = module
         self._lock = threading.Lock()
         self._working: set[Child] = set()
         self._stopped = False
-        nursery.prepare(MODULE)
+        nursery.prepare(module)
 
     @classmethod
     @cache
@@ -103,7 +104,8 @@ class Bench:
         with self._lock:  # requests to the nursery must not mix
             if self._stopped:
                 raise Stopped("It was stopped.")
-            child = Child(MODULE)
+            child = Child(self._module)
+            _ = child.pid  # it is there now, and can be ended from any thread
             self._working.add(child)
         watch = _Watch(child, limits.seconds)
         try:
@@ -152,8 +154,11 @@ class _Watch:
 
 def _kill(child: Child) -> None:
     """Kill a child and whatever it started, from any thread; whoever listens to it is told."""
-    with contextlib.suppress(ChildDied, ProcessLookupError):
+    try:
         os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:  # gone already, or so young that it has no group of its own yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
 
 
 class _Row:
