@@ -43,7 +43,7 @@ def train(request: dict[str, Any], emit: Any) -> None:
             return
     if play == "dies-going-on":
         die()
-    weights = {name: () for name in task.compared}
+    weights = dict.fromkeys(task.compared, ())
     emit({"goal": Goal(curves={}, optimizer=(), weights=weights).model_dump(mode="json")})
 
 

@@ -15,7 +15,6 @@ FORMATS = ["saved-model", "weights-h5", "full-h5"]
 PATIENT = Limits(seconds=300)
 
 
-
 @pytest.fixture(scope="module")
 def bench() -> Bench:
     return Bench("tests.verification.fidelity_worker")

@@ -249,6 +249,9 @@ class _Row:
         lines = list(returned.lines)
         if error is not None:
             lines.insert(0, f"training on: {error}")
+        own = self._saved[name][0].carried.own_classes
+        if "architecture" in lacking and own:
+            lines.insert(0, f"architecture: the code of {', '.join(own)} is in no file; comes back through the definition")
         elif lacking and not lines:
             lines.append(f"did not survive: {', '.join(lacking)}")
         if self._no_goal and "resume" in expected(name):
@@ -266,6 +269,8 @@ class _Row:
         )
 
     def _done(self, cell: Cell) -> None:
+        if cell.why:  # where its files were for a while says nothing
+            cell = cell.model_copy(update={"why": cell.why.replace(f"{self._folder}/", "")})
         self.cells[cell.format] = cell
         self._tell(cell)
 
