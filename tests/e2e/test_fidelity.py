@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks.verification.fidelity import Table
 from tasks.verification.fidelity.document import table_markdown
-from tests.e2e.commands import ROOT, Home, Result, end_of
-
-SHOWN = ROOT / "tasks" / "verification" / "fidelity" / "TABLE.md"
-EXPECTED = Path(__file__).with_name("fidelity_table.json")
+from tests.e2e.commands import Home, Result, end_of
+from tests.e2e.fidelity_table import SHOWN, expected
 
 # One for each way in which a format loses something, so that the table fits into CI. The last test measures the whole of it.
 SOME = ("dropout-batchnorm", "without-config", "unregistered", "loss-parameters", "string-lookup", "mixed-precision")
-
-
-def expected() -> Table:
-    return Table.model_validate_json(EXPECTED.read_text())
 
 
 def facts(cells: list[dict[str, Any]]) -> dict[str, Any]:
