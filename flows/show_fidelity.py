@@ -37,6 +37,7 @@ class Cells:
         )
         self._task = self._bar.add_task("training", total=total)
         self._seen: Counter[str] = Counter()
+        self._told: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -46,8 +47,11 @@ class Cells:
             yield self
 
     def tell(self, cell: Cell) -> None:
-        """Show one cell; called from any thread."""
+        """Show one cell, once; called from any thread."""
         with self._lock:
+            if (cell.definition, cell.format) in self._told:
+                return
+            self._told.add((cell.definition, cell.format))
             self._seen[cell.status] += 1
             text = "  ".join(f"{number} {status}" for status, number in sorted(self._seen.items()))
             self._bar.update(self._task, advance=1, description=text)

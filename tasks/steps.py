@@ -282,7 +282,10 @@ def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[Prefe
         for subject, future in zip(subjects, futures, strict=True):
             row = future.result(raise_on_failure=False)
             broken = row if isinstance(row, BaseException) else None
-            cells += [failed(subject, f, "crashed", f"the worker: {broken}") for f in formats] if broken else row
+            row = [failed(subject, f, "crashed", f"the worker: {broken}") for f in formats] if broken else row
+            for cell in row:  # other processes than this one could not tell
+                _tell(cell)
+            cells += row
     except BaseException:  # Ctrl-C: a runner of threads waits for its threads, and they for their processes
         Bench.of_this_process().stop()
         raise

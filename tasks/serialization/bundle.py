@@ -216,12 +216,16 @@ def load_alone(folder: Path, format_name: str, stored: Definition, carried: Carr
     format_ = usable_format(format_name)
     x, _, _ = read_probe(folder)
     rebuilt = keras_model.rebuild(stored, given or stored, x) if format_.needs_definition else None
-    try:
+    if rebuilt is not None:
         return format_.load(folder / MODEL, rebuilt)
+    keras_model.forget_names()
+    try:
+        return format_.load(folder / MODEL, None)
     except Exception:
-        if not carried.own_classes or rebuilt is not None:
+        if not carried.own_classes:
             raise
     resolve((given or stored).reference)
+    keras_model.forget_names()
     return format_.load(folder / MODEL, None)
 
 

@@ -106,6 +106,13 @@ def policies(model: Any) -> tuple[str, ...]:
     return () if set(names) == {"float32"} else names
 
 
+def forget_names() -> None:
+    """Let Keras number the layers without a name from the start, as a process does that loads nothing else."""
+    import keras  # seconds
+
+    keras.backend.clear_session()
+
+
 @contextmanager
 def under_policy(stored: tuple[str, ...]) -> Iterator[None]:
     """Load under the number format that the whole model was made under.

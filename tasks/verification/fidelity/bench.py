@@ -51,11 +51,12 @@ class Stopped(RoundtripError):
 class Bench:
     """Where rows are measured, any number of them side by side, in threads of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = MODULE) -> None:
+        self._module = module
         self._lock = threading.Lock()
         self._working: set[Child] = set()
         self._stopped = False
-        nursery.prepare(MODULE)
+        nursery.prepare(module)
 
     @classmethod
     @cache
@@ -103,7 +104,8 @@ class Bench:
         with self._lock:  # requests to the nursery must not mix
             if self._stopped:
                 raise Stopped("It was stopped.")
-            child = Child(MODULE)
+            child = Child(self._module)
+            _ = child.pid  # it is there now, and can be ended from any thread
             self._working.add(child)
         watch = _Watch(child, limits.seconds)
         try:
@@ -152,8 +154,11 @@ class _Watch:
 
 def _kill(child: Child) -> None:
     """Kill a child and whatever it started, from any thread; whoever listens to it is told."""
-    with contextlib.suppress(ChildDied, ProcessLookupError):
+    try:
         os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:  # gone already, or so young that it has no group of its own yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
 
 
 class _Row:
@@ -244,6 +249,9 @@ class _Row:
         lines = list(returned.lines)
         if error is not None:
             lines.insert(0, f"training on: {error}")
+        own = self._saved[name][0].carried.own_classes
+        if "architecture" in lacking and own:
+            lines.insert(0, f"architecture: the code of {', '.join(own)} is in no file; comes back through the definition")
         elif lacking and not lines:
             lines.append(f"did not survive: {', '.join(lacking)}")
         if self._no_goal and "resume" in expected(name):
@@ -261,6 +269,8 @@ class _Row:
         )
 
     def _done(self, cell: Cell) -> None:
+        if cell.why:  # where its files were for a while says nothing
+            cell = cell.model_copy(update={"why": cell.why.replace(f"{self._folder}/", "")})
         self.cells[cell.format] = cell
         self._tell(cell)
 

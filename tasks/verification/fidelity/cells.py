@@ -17,6 +17,17 @@ from tasks.storage import Environment
 Status = Literal["kept", "lost", "refused", "crashed"]
 
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")
+# How the lines begin that lead to what TensorFlow has to say, or follow it.
+_NOT_TELLING = (
+    "File ",
+    "Detected at node",
+    "Graph execution error",
+    "Exception encountered",
+    "[[",
+    "in user code",
+    "Stack trace",
+)
+
 # What the bundle carries beside any format, and what it adds where a Keras model comes back.
 _BESIDE: frozenset[Promise] = frozenset({"history", "versions"})
 _TRAINABLE: frozenset[Promise] = frozenset({"weights", "state", "optimizer", "compile", "policy", "outputs", "resume"})
@@ -147,6 +158,14 @@ def one_line(text: str, limit: int = 200) -> str:
     """The text without line breaks, at most so long."""
     line = " ".join(_TERMINAL_CODE.sub("", text).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def gist(error: BaseException) -> str:
+    """The line that tells what happened, of an error of TensorFlow's or Keras' that has many."""
+    text = _TERMINAL_CODE.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if line and not line.startswith(_NOT_TELLING)]
+    return f"{type(error).__name__}: {(telling or lines or [''])[0]}"
 
 
 def first_lines(lines: Iterable[str], most: int = 3) -> str:

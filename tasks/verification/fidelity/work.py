@@ -22,7 +22,7 @@ from tasks.storage.transfer import file_entries
 from tasks.training import Trained, TrainingConfig, train_with_fit
 from tasks.training.run import be_deterministic
 from tasks.verification.describe import describe
-from tasks.verification.fidelity.cells import Subject, first_lines
+from tasks.verification.fidelity.cells import Subject, first_lines, gist
 from tasks.verification.fidelity.tasks import Goal, Measured, MeasureTask, TrainTask
 from tasks.verification.measure import Measurement, measure, measure_alone
 from tasks.verification.verdict import judge
@@ -66,7 +66,7 @@ def train_and_save(request: dict[str, Any], emit: Emit) -> None:
         except InputError as refusal:
             emit({"refused": name, "why": str(refusal)})
         except Exception as error:  # Keras' or TensorFlow's own refusal: loud as well, and before anything is published
-            emit({"refused": name, "why": f"{type(error).__name__}: {error}"})
+            emit({"refused": name, "why": gist(error)})
         else:
             emit({"saved": name, "manifest": manifest.model_dump(mode="json")})
         changed = compare(before.values(), _live_state(model).values())
@@ -160,7 +160,7 @@ def _resume(model: Any, task: MeasureTask) -> list[str]:
     try:
         found = _go_on(model, dataset, task.subject, [name])
     except Exception as error:
-        return [f"can't be trained on: {type(error).__name__}: {str(error).strip().splitlines()[0]:.160}"]
+        return [f"can't be trained on: {gist(error)}"]
     lines = [
         f"{curve} is {after} instead of {task.goal.curves.get(curve)}"
         for curve, after in found.curves.items()
