@@ -16,7 +16,7 @@ import click
 from flows.commands import COMMANDS
 from flows.commands.common import common, print_json
 from flows.commands.run import run_jobs
-from flows.scenarios import SCENARIOS
+from flows.scenarios import MAIN_JOB
 from tasks.errors import InputError, RoundtripError
 
 _INTERRUPTED = 130
@@ -38,7 +38,7 @@ def cli(context: click.Context, as_json: bool, debug: bool) -> None:
     """
     context.obj = {"json": as_json, "debug": debug}
     if context.invoked_subcommand is None:
-        run_jobs(list(SCENARIOS), {}, None, as_json, debug)
+        run_jobs(list(MAIN_JOB), {}, None, as_json, debug)
 
 
 for _command in COMMANDS:

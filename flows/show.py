@@ -41,7 +41,7 @@ class Board:
 
     def __init__(self, scenarios: Iterable[str], total: int) -> None:
         self._bars = Progress(
-            TextColumn("{task.fields[name]:<12}"),
+            TextColumn("{task.fields[name]:<15}"),
             BarColumn(bar_width=30),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.description}"),
@@ -167,6 +167,8 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     ):
         yield Text.assemble("  ", _yes(value), f"  {name}", (more if value is not None or "not for" in more else "", "dim"))
     yield Text(f"  what survived: {', '.join(p for p in PROMISES if verdict.survived.get(p)) or 'nothing'}")
+    for line in verdict.healed:
+        yield Text(f"  healed: {line}", style="dim")
     for finding in verdict.allowed:
         yield Text(f"  let through by --allow: {finding}", style="yellow")
     for line in verdict.lost:

@@ -14,11 +14,12 @@ with quick_imports():
     from prefect.context import SyncClientContext
     from prefect.exceptions import ParameterTypeError
 
-    from flows.scenarios import SCENARIOS, scenario_flow
+    from flows.scenarios import MAIN_JOB, scenario_flow
     from tasks.steps import open_early, reporting_to
     from tasks.training import Epoch
 
-    _FLOWS = {name: scenario_flow(name) for name in SCENARIOS}
+    for _name in MAIN_JOB:
+        scenario_flow(_name)  # imported now; another one when it is asked for
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
 
         with reporting_to(tell):
             try:
-                _FLOWS[request["scenario"]](**request["parameters"])
+                scenario_flow(request["scenario"])(**request["parameters"])
             except ParameterTypeError as error:
                 raise InputError(str(error)) from None
 

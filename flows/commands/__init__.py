@@ -4,6 +4,7 @@ import click
 
 from flows.commands.aliases import promote, rollback
 from flows.commands.doctor import doctor
+from flows.commands.fidelity import fidelity
 from flows.commands.inspect import inspect
 from flows.commands.matrix import matrix
 from flows.commands.registry import list_, show
@@ -11,6 +12,8 @@ from flows.commands.removal import gc, rm
 from flows.commands.return_ import return_
 from flows.commands.run import run
 
-COMMANDS: tuple[click.Command, ...] = (run, return_, matrix, list_, show, promote, rollback, rm, gc, inspect, doctor)
+COMMANDS: tuple[click.Command, ...] = (
+    run, return_, fidelity, matrix, list_, show, promote, rollback, rm, gc, inspect, doctor
+)  # fmt: skip
 
 __all__ = ["COMMANDS"]

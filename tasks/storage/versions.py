@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -42,7 +42,9 @@ class VersionRef(BaseModel):
         return f"{self.model}@{self.version}"
 
 
-def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobody) -> VersionRef:
+def publish(
+    store: Store, folder: Path, manifest: Manifest, moved: Moved = nobody, approve: Callable[[], None] = lambda: None
+) -> VersionRef:
     """Upload a bundle and commit it.
 
     Guarantee: a reader sees the version whole after this returns, and not at all before; whatever dies in between.
@@ -52,6 +54,7 @@ def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobod
         folder: The bundle.
         manifest: What it is; `manifest.files` are uploaded.
         moved: Called with the number of bytes, as they go.
+        approve: Called when everything is uploaded and nothing is visible; what it raises leaves it so.
 
     Raises:
         ConflictError: The version exists already, from another writer; or nothing was heard of this publisher for so long
@@ -61,6 +64,7 @@ def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobod
     layout.model_name(manifest.model)
     prefix = layout.bundle(manifest.model, manifest.version)
     upload(store, folder, prefix, manifest.files, moved)
+    approve()
     _commit(store, manifest)
     with suppress(UnreachableError):  # it is committed, and lists find it without
         index.enter(store, manifest)
