@@ -8,6 +8,8 @@ from tasks.children import quick_imports, serve
 from tasks.verification.loader import Loader
 
 with quick_imports():
+    from prefect.context import SyncClientContext
+
     from flows.return_model import return_model
     from tasks.steps import measuring_with, open_early, reporting_to
 
@@ -32,4 +34,5 @@ def main() -> None:
             if request["more"]:
                 spare.append(Loader())
 
-    serve(handle)
+    with SyncClientContext.get_or_create():  # one client for all flows, made while the server still starts
+        serve(handle)

@@ -18,8 +18,6 @@ from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:
     from flows.desk import Outcome
-    from tasks.storage import Manifest
-    from tasks.storage.versions import ModelSummary
     from tasks.verification import Verdict
 
 _SHORT = {
@@ -148,48 +146,6 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
         yield Text(f"  files: {path}")
 
 
-def models(summaries: Iterable[ModelSummary]) -> Table:
-    """The table of `list`."""
-    table = _table("")
-    table.title = None
-    table.add_column("model", overflow="fold")
-    table.add_column("versions", justify="right")
-    table.add_column("latest", no_wrap=True)
-    table.add_column("other aliases", overflow="fold")
-    for s in summaries:
-        others = ", ".join(alias for alias in s.aliases if alias != "latest")
-        table.add_row(s.model, str(s.versions), s.latest or "none verified yet", others)
-    return table
-
-
-def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], aliases: list[str]) -> Table:
-    """The table of `show`."""
-    table = Table(show_header=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    arguments = " ".join(f"{k}={v!r}" for k, v in manifest.definition.arguments.items())
-    rows = [
-        ("version", f"{manifest.model}@{manifest.version}"),
-        ("aliases", ", ".join(aliases) or "none"),
-        ("where", uri),
-        ("created", manifest.created.isoformat(timespec="seconds")),
-        ("format", manifest.format),
-        ("definition", f"{manifest.definition.reference} {arguments}"),
-        ("data", f"{manifest.data.source}  sha256 {manifest.data.sha256[:16]}…"),
-        ("training", f"{manifest.training.loop}, {len(manifest.carried.epoch_seconds)} epochs"),
-        ("metrics", "  ".join(f"{k} {v:.4f}" for k, v in manifest.training.metrics.items())),
-        ("size", f"{human_bytes(manifest.bytes)} in {len(manifest.files)} files"),
-        ("weights", f"{len(manifest.carried.weights)} variables"),
-        ("environment", f"Python {manifest.environment.python}, TensorFlow {manifest.environment.tensorflow}, "
-                        f"Keras {manifest.environment.keras}"),
-        *(("note", note) for note in manifest.training.notes),
-        *(("verdict", f"{v.at.isoformat(timespec='seconds')}  {_passed(v)}") for v in verdicts),
-    ]  # fmt: skip
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
 def _table(title: str) -> Table:
     return Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
@@ -202,7 +158,3 @@ def _yes(value: bool | None) -> Text:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
-
-
-def _passed(verdict: Verdict) -> str:
-    return "passed" if verdict.passed else f"refused: {'; '.join(verdict.reasons)}"

@@ -11,6 +11,7 @@ from tasks.errors import InputError
 with quick_imports():
     import h5py  # noqa: F401  # Keras imports it when it saves
     import tensorflow as tf
+    from prefect.context import SyncClientContext
     from prefect.exceptions import ParameterTypeError
 
     from flows.scenarios import MAIN_JOB, scenario_flow
@@ -37,4 +38,5 @@ def main() -> None:
             except ParameterTypeError as error:
                 raise InputError(str(error)) from None
 
-    serve(handle)
+    with SyncClientContext.get_or_create():  # one client for all flows, made while the server still starts
+        serve(handle)

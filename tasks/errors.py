@@ -50,6 +50,20 @@ class MismatchError(InputError):
     kind = "mismatch"
 
 
+class PinnedError(InputError):
+    """A version can't be removed: an alias points at it, or is about to.
+
+    Attributes:
+        alias: Its name.
+    """
+
+    kind = "pinned"
+
+    def __init__(self, message: str, alias: str = "") -> None:
+        super().__init__(message)
+        self.alias = alias
+
+
 class UnsafeError(RoundtripError):
     """Refused before anything was loaded: tampered with, or able to run, read or write something."""
 

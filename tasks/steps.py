@@ -39,7 +39,7 @@ from tasks.definitions import Definition, ModelConfig
 from tasks.errors import DeniedError, InputError, RoundtripError, UnreachableError, UnsafeError
 from tasks.serialization import Bundle
 from tasks.settings import STORE_VARIABLE, StoreConfig
-from tasks.storage import Manifest, VersionRef, layout
+from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
 from tasks.storage.store import check_store as probe_store
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
@@ -51,7 +51,7 @@ from tasks.verification.environment import current_environment
 from tasks.verification.fidelity import Bench, Cell, Limits, Subject, Table
 from tasks.verification.fidelity.cells import failed
 from tasks.verification.fidelity.document import table_html, table_markdown
-from tasks.verification.report import html_report, model_card, verdict_card
+from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import refused
 
@@ -235,6 +235,7 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
     try:
         return storage.fetch(place, manifest, Path(to) if to else None)
     except UnsafeError as error:
+        storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
         verdict = refused(manifest.model, manifest.version, str(error), intact=False)
         verification.record(place, verdict)
         error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
@@ -328,6 +329,34 @@ def accept(returned: Returned) -> Returned:
     return returned
 
 
+# Housekeeping
+
+
+@task(name="find garbage", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def find_garbage(retention: Retention, models: list[str], store: StoreConfig) -> Plan:
+    """Plan what may go, and show the plan; nothing is changed."""
+    planned = storage.plan(_open(store), retention, models)
+    rows = [removal.model_dump(exclude={"upload"}) for removal in planned.removals]
+    create_table_artifact(rows, key="gc", description=f"To remove from {planned.store}: {human_bytes(planned.bytes)}")
+    return planned
+
+
+@task(name="remove garbage", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def remove_garbage(planned: Plan, store: StoreConfig) -> list[Done]:
+    """Remove what was planned, each looked at again just before; show what went and what had to stay."""
+    results = storage.carry_out(_open(store), planned)
+    rows = [
+        {"what": d.removal.what, "subject": d.removal.subject, "why": d.skipped or d.removal.why, "removed": not d.skipped}
+        | {"objects": d.objects, "bytes": d.bytes}
+        for d in results
+    ]
+    freed = human_bytes(sum(d.bytes for d in results))
+    create_table_artifact(rows, key="gc-removed", description=f"Removed from {planned.store}: {freed}")
+    return results
+
+
 @contextmanager
 def _rehearsing(folder: Path, manifest: Manifest, wanted: bool) -> Iterator[Callable[[], None]]:
     """Rehearse in a fresh process and beside what follows; gives the function that waits for the end and raises."""
@@ -362,6 +391,7 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_version", "keep_table", "load_data", "measure",
-           "measure_row", "measuring_with", "open_early", "publish", "rebuild_from", "reporting_to", "rows_of", "serialize",
+__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "keep_table", "load_data",
+           "measure", "measure_row", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage",
+           "reporting_to", "rows_of", "serialize",
            "train_with_custom_loop", "train_with_fit"]  # fmt: skip

@@ -2,11 +2,13 @@
 
 import click
 
+from flows.commands.aliases import promote, rollback
 from flows.commands.fidelity import fidelity
 from flows.commands.registry import list_, show
+from flows.commands.removal import gc, rm
 from flows.commands.return_ import return_
 from flows.commands.run import run
 
-COMMANDS: tuple[click.Command, ...] = (run, return_, fidelity, list_, show)
+COMMANDS: tuple[click.Command, ...] = (run, return_, fidelity, list_, show, promote, rollback, rm, gc)
 
 __all__ = ["COMMANDS"]

@@ -52,7 +52,7 @@ def check_weights(stored: Specs, rebuilt: Specs, file: str) -> None:
     if lines:
         advice = [
             *causes(stored, rebuilt, {}),
-            "Build the model that these weights were saved from, or publish a new version.",
+            "Build the model that these weights were saved from.",
         ]
         raise MismatchError("\n".join([f"the weights in {file} do not fit the rebuilt model", *_shown(lines), *advice]))
 
@@ -60,19 +60,18 @@ def check_weights(stored: Specs, rebuilt: Specs, file: str) -> None:
 def variable_lines(stored: Specs, rebuilt: Specs) -> list[str]:
     """One aligned line for each variable that is missing, extra, or of another shape or dtype."""
     before, after = {v.path: v for v in stored}, {v.path: v for v in rebuilt}
-    width = max((len(path) for path in before | after), default=0)
-    lines = []
+    said: dict[str, str] = {}
     for path, spec in before.items():
         if path not in after:
-            near = _nearest(spec, [after[p] for p in after.keys() - before.keys()])
-            hint = f"   (nearest rebuilt: {near.path} {near})" if near else ""
-            lines.append(f"{path:<{width}}  stored {spec}   not rebuilt{hint}")
+            near = _nearest(spec, [after[p] for p in after if p not in before])
+            said[path] = f"stored {spec}   not rebuilt" + (f"   (nearest rebuilt: {near.path} {near})" if near else "")
         elif after[path] != spec:
-            lines.append(f"{path:<{width}}  stored {spec}   rebuilt {after[path]}")
-    lines += [f"{path:<{width}}  not stored   rebuilt {spec}" for path, spec in after.items() if path not in before]
-    if not lines and [v.path for v in stored] != [v.path for v in rebuilt]:
-        lines.append("the same variables, in another order")
-    return lines
+            said[path] = f"stored {spec}   rebuilt {after[path]}"
+    said |= {path: f"not stored   rebuilt {spec}" for path, spec in after.items() if path not in before}
+    if not said and [v.path for v in stored] != [v.path for v in rebuilt]:
+        return ["the same variables, in another order"]
+    width = max((len(path) for path in said), default=0)
+    return [f"{path:<{width}}  {line}" for path, line in said.items()]
 
 
 def causes(
@@ -117,9 +116,10 @@ def _advice(stored: Definition, rebuilt: Definition) -> Iterator[str]:
     changed = [n for n in names if stored.arguments.get(n) != rebuilt.arguments.get(n)]
     if stored.reference != rebuilt.reference:
         yield f"It was stored from `{stored.reference}` and is now built by `{rebuilt.reference}`."
+        yield f"Pass --model {stored.reference}, or return a version that `{rebuilt.reference}` was published as."
+        return
     if not changed:
-        if stored.reference == rebuilt.reference:
-            yield f"The definition `{stored.reference}` was changed since: same arguments, another model."
+        yield f"The definition `{stored.reference}` was changed since: same arguments, another model."
         yield "Restore the code that it was stored from, or publish a new version."
         return
     was = ", ".join(f"{n}={stored.arguments[n]!r}" if n in stored.arguments else f"no {n}" for n in changed)

@@ -48,12 +48,13 @@ class Onnx:
             with _quiet():
                 model.export(path, format="onnx", input_signature=input_signature(sample), verbose=False)
                 _name_outputs(path, list(each(keras_predict(model, take(sample, slice(0, 1))))))
-                self.load(folder, None)
         except Exception as error:
-            raise InputError(
-                f"A {type(model).__name__} can't be stored as onnx: {why_not_compiled(error)}. Use the scenario "
-                "serving-export."
-            ) from error
+            raise _refusal(model, why_not_compiled(error)) from error
+        try:
+            self.load(folder, None)
+        except Exception as error:
+            said = str(error).replace(str(path), FILE)
+            raise _refusal(model, f"the converter wrote a file that ONNX Runtime does not open ({said:.300})") from error
         return []
 
     def load(self, folder: Path, rebuilt: Any) -> ExportedModel:
@@ -76,6 +77,10 @@ class Onnx:
     def predict(self, model: Any, x: Arrays) -> Arrays:
         """`model.predict` of the live model, ONNX Runtime's outputs of the returned one."""
         return model(x) if isinstance(model, ExportedModel) else keras_predict(model, x)
+
+
+def _refusal(model: Any, why: str) -> InputError:
+    return InputError(f"A {type(model).__name__} can't be stored as onnx: {why}. Use the scenario serving-export.")
 
 
 def _name_outputs(path: Path, names: list[str]) -> None:

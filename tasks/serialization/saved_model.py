@@ -1,8 +1,8 @@
 """Format `saved-model`: TensorFlow's SavedModel through `tf.saved_model.save`, callable for any batch size.
 
 Saved plainly, a Keras 3 model comes back as an object that can't be called, with a signature frozen to the batch of its
-first call. Here the signature is made explicitly, with an open batch and named inputs and outputs, and what comes back is
-a `ServedModel`.
+first call, and TensorFlow Serving can't run it. Here the signature is made explicitly, with an open batch and named inputs
+and outputs, above TensorFlow's own variables, and what comes back is a `ServedModel`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tasks.data import Arrays
 from tasks.data.dataset import Array
 from tasks.errors import InputError
 from tasks.serialization.arrays import named_outputs
+from tasks.serialization.keras_model import weights
 from tasks.serialization.protocol import Promise
 from tasks.serialization.served import (
     LONE_INPUT,
     SIGNATURE,
     ServedModel,
+    graph_resources,
+    graph_variables,
     input_specs,
     input_tensors,
-    tracked_variables,
 )
 from tasks.training.run import why_not_compiled
 
@@ -32,7 +36,7 @@ class SavedModel:
     """A graph with its variables, no source needed."""
 
     name = "saved-model"
-    version = 1
+    version = 2  # 1: Keras' variables in the place of TensorFlow's, which no session fills
     promises: frozenset[Promise] = frozenset({"architecture", "weights", "signature", "outputs"})
     needs_definition = False
     trainable = False
@@ -43,7 +47,11 @@ class SavedModel:
         """Write graph and variables with the signature `serving_default`."""
         import tensorflow as tf  # seconds
 
-        tf.saved_model.save(model, str(folder), signatures={SIGNATURE: _signature(model, sample)})
+        signature = _signature(model, sample)
+        root = tf.Module()
+        root.weights, root.others = graph_variables(model, signature)
+        root.resources = graph_resources(model)
+        tf.saved_model.save(root, str(folder), signatures={SIGNATURE: signature})
         return []
 
     def load(self, folder: Path, rebuilt: Any) -> ServedModel:
@@ -54,9 +62,10 @@ class SavedModel:
         return ServedModel(tf.saved_model.load(str(folder)), _OUTPUT)
 
     def variables(self, model: Any) -> dict[str, Array]:
-        """Variables by their place in the tree of tracked objects, `hidden/_kernel`, as in the checkpoint inside."""
-        root = model.restored if isinstance(model, ServedModel) else model
-        return {name: v.numpy() for name, v in tracked_variables(root).items()}
+        """Weights by path."""
+        if not isinstance(model, ServedModel):
+            return weights(model)
+        return {path: np.asarray(variable) for path, variable in model.restored.weights.items()}
 
     def predict(self, model: Any, x: Arrays) -> Arrays:
         """The signature, on the live model as on the returned one."""

@@ -59,7 +59,7 @@ class ServedModel:
     @property
     def variables(self) -> list[Any]:
         """The model's variables."""
-        return list(tracked_variables(self.restored).values())
+        return list(self.restored.variables)
 
 
 def input_specs(sample: Arrays) -> dict[str, Any]:
@@ -85,35 +85,30 @@ def input_tensors(x: Arrays) -> dict[str, Any]:
     return {name or LONE_INPUT: tf.constant(array) for name, array in each(x).items()}
 
 
-def tracked_variables(root: Any) -> dict[str, Any]:
-    """Every variable below an object, by its place in the tree of tracked objects.
+def graph_variables(model: Any, graph: Any) -> tuple[dict[str, Any], list[Any]]:
+    """What a graph needs: the model's weights by path, and whatever else it reads (seeds, states).
 
-    Breadth first, by sorted names, so that both sides meet a shared variable under one name.
+    As TensorFlow's own variables. Keras' around them would come back in Python, but a session, and so TensorFlow Serving
+    and every other language, never fills them: `Could not find variable`. Both together would be written twice.
     """
-    import keras
+    held = {variable.path: variable.value for variable in model.weights}
+    known = {id(variable) for variable in held.values()}
+    return held, [variable for variable in graph.variables if id(variable) not in known]
+
+
+def graph_resources(model: Any) -> list[Any]:
+    """The lookup tables of a model, which a graph needs beside its variables."""
     import tensorflow as tf
 
-    view = tf.train.TrackableView(root)
-    found: dict[str, Any] = {}
-    seen: set[int] = {id(root)}
-    level: list[tuple[str, Any]] = [("", root)]
-    while level:
-        following: list[tuple[str, Any]] = []
-        for place, node in level:
-            # The children as a SavedModel has them; a checkpoint's would leave out a Sequential's own `_layers`.
-            for name, child in sorted(view.children(node, save_type="savedmodel").items()):
-                # Optimizers and compile-time metrics hang off the model too; they are not its weights.
-                if id(child) in seen or (place == "" and name in {"signatures", "optimizer", "_metrics", "_loss_tracker"}):
-                    continue
+    view = tf.train.TrackableView(model)
+    found, seen, left = [], {id(model)}, [model]
+    while left:
+        for child in view.children(left.pop(), save_type="savedmodel").values():
+            if id(child) not in seen:
                 seen.add(id(child))
-                path = f"{place}{name}"
-                if isinstance(child, keras.Variable):  # on the live model, around the tf.Variable
-                    found[path] = child.value
-                elif isinstance(child, tf.Variable):
-                    found[path] = child
-                else:
-                    following.append((f"{path}/", child))
-        level = following
+                left.append(child)
+                if isinstance(child, tf.saved_model.experimental.TrackableResource):
+                    found.append(child)
     return found
 
 

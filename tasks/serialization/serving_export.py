@@ -18,7 +18,7 @@ from tasks.errors import InputError
 from tasks.serialization.arrays import named_outputs
 from tasks.serialization.keras_model import weights
 from tasks.serialization.protocol import Promise
-from tasks.serialization.served import ServedModel, input_signature
+from tasks.serialization.served import ServedModel, graph_resources, graph_variables, input_signature
 from tasks.training.run import why_not_compiled
 
 # Servers serve the highest number that they find.
@@ -43,12 +43,14 @@ class ServingExport:
         """Write the endpoint `serve`, also as `serving_default`, with an open batch."""
         import keras  # seconds
 
-        # As `model.export` does it, and each weight by its path, for TensorFlow's own name of it may be any.
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        archive.add_endpoint(ENDPOINT, _endpoint(model, sample))
-        for variable in model.weights:
-            archive.add_variable_collection(f"{_WEIGHT}{variable.path}", [variable])
+        # As `model.export` does it, but that would track the model too and write every weight twice.
+        archive, endpoint = keras.export.ExportArchive(), _endpoint(model, sample)
+        for resource in graph_resources(model):
+            archive.track(resource)
+        archive.add_endpoint(ENDPOINT, endpoint)
+        held, _ = graph_variables(model, endpoint.get_concrete_function())
+        for path, variable in held.items():
+            archive.add_variable_collection(f"{_WEIGHT}{path}", [variable])
         archive.write_out(str(folder / NUMBER), verbose=False)
         return []
 

@@ -8,6 +8,7 @@ from typing import Any
 from tasks.data import Arrays
 from tasks.data.dataset import Array
 from tasks.serialization.arrays import keras_predict
+from tasks.serialization.h5_weights import load_weights
 from tasks.serialization.keras_model import weights
 from tasks.serialization.protocol import Promise
 
@@ -34,7 +35,7 @@ class WeightsH5:
 
     def load(self, folder: Path, rebuilt: Any) -> Any:
         """Load the weights into the rebuilt architecture."""
-        rebuilt.load_weights(folder / FILE)
+        load_weights(rebuilt, folder / FILE)
         return rebuilt
 
     def variables(self, model: Any) -> dict[str, Array]:

@@ -7,8 +7,10 @@ it was itself, even where the response was lost on the way and botocore sent the
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ConflictError, DeniedError, InputError, NotFoundError, UnreachableError
@@ -21,8 +23,29 @@ if TYPE_CHECKING:
 THREADS = 8
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestExpired"}
-_ABSENT = {"404", "NoSuchKey", "NotFound", "416", "InvalidRange"}  # the last two: no such bytes of it
+_ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchUpload", "416", "InvalidRange"}  # the last two: no such bytes of it
 _TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+
+
+_BATCH = 1000  # what S3 deletes in one request
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a list says of an object: its key without the store's prefix, bytes, and when the server got it."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart upload that was neither completed nor aborted."""
+
+    key: str
+    id: str
+    started: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +84,20 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether there is such a key."""
+        return self.size(key) is not None
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object; None where there is none."""
         try:
             with self.errors(key):
-                self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+                return self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)["ContentLength"]
         except NotFoundError:
-            return False
-        return True
+            return None
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write a small object, whatever was there. Versions, verdicts and aliases are never written this way."""
+        with self.errors(key):
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body)
 
     def put_if_absent(self, key: str, body: bytes) -> None:
         """Write a small object, unless the key is taken.
@@ -102,10 +133,78 @@ class Store:
             ]
         return names
 
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """All below a prefix, a thousand a request, in the server's own order: SeaweedFS puts `a/` before `a-b/`."""
+        for page in self._pages(prefix):
+            for item in page.get("Contents", []):
+                yield StoredObject(item["Key"].removeprefix(self.prefix), item["Size"], item["LastModified"])
+
+    def now(self) -> datetime:
+        """The server's clock, by which it also dates its objects.
+
+        Raises:
+            UnreachableError: It tells no time.
+        """
+        with self.errors("/"):
+            answer = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if not date:
+            raise UnreachableError(
+                f"The store {self.url} tells no time (no Date in its answers), so nothing in it has an age."
+            )
+        return parsedate_to_datetime(date)
+
     def delete(self, key: str) -> None:
         """Remove a key; no error where it is gone already."""
         with self.errors(key):
             self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Remove keys, a thousand a request, in no order; no error for those that are gone already."""
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            try:
+                with self.errors(batch[0]):
+                    answer = self.client.delete_objects(
+                        Bucket=self.bucket,
+                        Delete={"Objects": [{"Key": self.prefix + key} for key in batch], "Quiet": True},
+                    )
+                left = [error["Key"].removeprefix(self.prefix) for error in answer.get("Errors", [])]
+            except DeniedError:
+                raise
+            except UnreachableError:
+                # Servers of before 2025 want a Content-MD5 that boto3 no longer sends (FACTS.md).
+                left = list(batch)
+            for key in left:
+                self.delete(key)
+
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """Multipart uploads below a prefix that were neither completed nor aborted."""
+        with self.errors(prefix or "/"):
+            pages = self.client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
+                for item in page.get("Uploads", []):
+                    yield Upload(item["Key"].removeprefix(self.prefix), item["UploadId"], item["Initiated"])
+
+    def parts(self, upload: Upload) -> list[StoredObject]:
+        """The parts of an upload that have arrived; none where it was completed or aborted meanwhile."""
+        found: list[StoredObject] = []
+        try:
+            with self.errors(upload.key):
+                pages = self.client.get_paginator("list_parts")
+                for page in pages.paginate(Bucket=self.bucket, Key=self.prefix + upload.key, UploadId=upload.id):
+                    found += [StoredObject(upload.key, p["Size"], p["LastModified"]) for p in page.get("Parts", [])]
+        except NotFoundError:
+            return []
+        return found
+
+    def abort(self, upload: Upload) -> None:
+        """Give an upload up and free its parts; no error where it ended already."""
+        try:
+            with self.errors(upload.key):
+                self.client.abort_multipart_upload(Bucket=self.bucket, Key=self.prefix + upload.key, UploadId=upload.id)
+        except NotFoundError:
+            return
 
     def errors(self, what: str) -> _Translate:
         """Turn botocore's errors about `what` into ours."""

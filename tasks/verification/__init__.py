@@ -2,14 +2,16 @@
 
 Last room. `measure` inspects, loads and compares a fetched bundle; `Loader` has a fresh process do so; `judge` makes the
 verdict of what was measured; `record` keeps it in the store; `rehearse` does it once before a version is committed;
-`load_model` is all of it for a program that wants its model.
+`promote` and `roll_back` move aliases, to proved versions only; `load_model` is all of it for a program that wants its
+model.
 """
 
 from tasks.verification.loader import Loader
 from tasks.verification.measure import Measurement, measure
+from tasks.verification.promotion import promote, roll_back
 from tasks.verification.rehearsal import rehearse
 from tasks.verification.returning import load_model
-from tasks.verification.verdict import Verdict, judge, read_verdicts, record
+from tasks.verification.verdict import Verdict, judge, newest_verdict, read_verdicts, record
 
 __all__ = [
     "Loader",
@@ -18,7 +20,10 @@ __all__ = [
     "judge",
     "load_model",
     "measure",
+    "newest_verdict",
+    "promote",
     "read_verdicts",
     "record",
     "rehearse",
+    "roll_back",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from tasks.errors import UnsafeError
 from tasks.safety import Finding
 from tasks.serialization import format_named
 from tasks.storage import Environment, Manifest, Store, layout
@@ -139,8 +140,33 @@ def record(store: Store, verdict: Verdict) -> None:
 
 
 def read_verdicts(store: Store, model: str, version: str) -> list[Verdict]:
-    """All verdicts of a version, the oldest first."""
-    return [Verdict.model_validate_json(store.get(key)) for key in store.keys(layout.verdicts(model, version))]
+    """All verdicts of a version, the oldest first.
+
+    Raises:
+        UnsafeError: One of them is no verdict, or another version's.
+    """
+    return [_read(store, model, version, key) for key in store.keys(layout.verdicts(model, version))]
+
+
+def newest_verdict(store: Store, model: str, version: str) -> Verdict | None:
+    """The newest verdict of a version; one list request and one read, however often it was verified.
+
+    Raises:
+        UnsafeError: It is no verdict, or another version's.
+    """
+    keys = store.keys(layout.verdicts(model, version))
+    return _read(store, model, version, keys[-1]) if keys else None
+
+
+def _read(store: Store, model: str, version: str, key: str) -> Verdict:
+    """A verdict from the store, which anybody with a key to the store may have written."""
+    try:
+        verdict = Verdict.model_validate_json(store.get(key))
+    except ValidationError as error:
+        raise UnsafeError(f"{store.uri(key)} is not a verdict: {error.errors()[0]['msg']}.") from None
+    if (verdict.model, verdict.version) != (model, version):
+        raise UnsafeError(f"{store.uri(key)} is a verdict on {verdict.model}@{verdict.version}: it was copied there.")
+    return verdict
 
 
 def _outputs_equal(measured: Measurement, tolerance: float) -> bool | None:

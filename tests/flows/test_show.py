@@ -8,10 +8,9 @@ from io import StringIO
 from rich.console import Console
 
 from flows.desk import Outcome
-from flows.show import models, summary, verdict_lines
+from flows.show import summary, verdict_lines
 from tasks.errors import VerificationFailed
 from tasks.storage import VersionRef
-from tasks.storage.versions import ModelSummary
 from tasks.verification import Verdict
 from tasks.verification.returning import Returned
 
@@ -92,12 +91,3 @@ verified  digits@01a20a46-a11a-7983-83f4-37f377153497
   what survived: architecture, weights, optimizer, compile, outputs
   files: /cache"""
     )
-
-
-def test_the_list_of_models() -> None:
-    summaries = [ModelSummary(model="digits", versions=3, latest=_ID, aliases={"latest": _ID, "stable": _ID})]
-
-    text = _printed(models(summaries))
-
-    assert _ID in text
-    assert "stable" in text
