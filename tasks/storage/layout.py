@@ -156,11 +156,6 @@ def fidelity(table: str) -> str:
     return f".roundtrip/fidelity/{table}/"
 
 
-def made_at(version: str) -> datetime:
-    """When an id of `new_version` was made."""
-    return datetime.fromtimestamp(int(version.replace("-", "")[:12], 16) / 1000, UTC)
-
-
 def check_relative(path: str) -> str:
     """A path from a manifest, where it stays inside its bundle.
 
