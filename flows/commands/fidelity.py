@@ -139,7 +139,6 @@ def _measure(
         if embedded_store:
             embedded_store.wait_until_up()
         server.wait_until_up()
-        table_id = layout.new_version()
         cells = Cells(len(subjects) * len(formats))
         limits = Limits.shared_by(workers, seconds, memory)
 
@@ -148,8 +147,8 @@ def _measure(
                 cells.tell(news)
 
         with cells.shown(), reporting_to(tell):
-            table = fidelity_flow.with_options(task_runner=task_runner)(table_id, subjects, formats, limits, workers)
-        return table, open_store().uri(layout.fidelity(table_id))
+            table = fidelity_flow.with_options(task_runner=task_runner)(subjects, formats, limits, workers)
+        return table, open_store().uri(layout.fidelity(table.id))
     finally:
         server.close()
 
