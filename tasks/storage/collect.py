@@ -266,8 +266,7 @@ def _probes(store: Store, older_than: timedelta, now: datetime) -> list[Removal]
     return [
         Removal(what="probe", subject=each.key, why="left by a check of the store", objects=1, bytes=each.size)
         for each in store.objects(layout.PROBES)
-        # Tables of what survives are no probes, and stay.
-        if each.key != layout.SENTINEL and not each.key.startswith(layout.fidelity()) and now - each.modified >= older_than
+        if each.key != layout.SENTINEL and now - each.modified >= older_than
     ]
 
 

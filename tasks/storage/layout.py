@@ -178,9 +178,9 @@ def checkpoint(model: str, run: str, epoch: int, id_: str) -> str:
     return f"{checkpoints(model, run)}{epoch:010d}={id_}/"
 
 
-def fidelity(table: str = "") -> str:
-    """Prefix of a table of what survives (`table.json`, `table.html`, `table.md`), or of all; no model's name begins so."""
-    return f"{PROBES}fidelity/{table}/" if table else f"{PROBES}fidelity/"
+def fidelity(table: str) -> str:
+    """Prefix of a table of what survives: `table.json`, `table.html`, `table.md`. No model begins with a dot."""
+    return f".fidelity/{table}/"
 
 
 def check_relative(path: str) -> str:
