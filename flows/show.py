@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from tasks.safety import Inspection
     from tasks.verification import Verdict
 
-_SHORT = {
-    "architecture": "archi-\ntecture",
-    "optimizer": "opti-\nmizer",
-    "signature": "signa-\nture",
-    "history": "his-\ntory",
-}
-
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
 
@@ -108,9 +101,11 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
     ):
         numbers.add_column(name, justify="right", no_wrap=True)
     kept = _table("What survived")
-    kept.add_column("scenario", no_wrap=True)
+    kept.add_column("")
+    for o in outcomes:
+        kept.add_column(o.scenario, justify="center")
     for promise in PROMISES:
-        kept.add_column(_SHORT.get(promise, promise), justify="center", no_wrap=True)
+        kept.add_row(promise, *(_yes(o.returned.verdict.survived.get(promise)) for o in outcomes))
     for o in outcomes:
         v = o.returned.verdict
         numbers.add_row(
@@ -123,7 +118,6 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
             _yes(v.resumable),
             f"{o.seconds:.1f} s",
         )
-        kept.add_row(o.scenario, *(_yes(v.survived.get(p)) for p in PROMISES))
     lines = [
         Text(f'load_model("{o.version}")') if o.error is None else Text(f"{o.version} was refused", style="bold red")
         for o in outcomes

@@ -65,11 +65,19 @@ Returned in another process
 
 What survived
 
-           archi-            opti-           his-  signa-
- scenario  tecture  weights  mizer  compile  tory   ture   outputs
- ─────────────────────────────────────────────────────────────────
- full-h5     yes      yes     yes     yes     -      -       yes
- full-h5     yes      no      yes     yes     -      -       no
+               full-h5  full-h5
+ ──────────────────────────────
+ architecture    yes      yes
+ weights         yes      no
+ state            -        -
+ optimizer       yes      yes
+ compile         yes      yes
+ policy           -        -
+ signature        -        -
+ history          -        -
+ versions         -        -
+ outputs         yes      no
+ resume           -        -
 
 from tasks import load_model
 load_model("digits@01a20a46-a11a-7983-83f4-37f377153497")
