@@ -17,6 +17,7 @@ LATEST = "latest"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
 _VERSION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _REVISIONS = 10**10
+_UNSAFE = re.compile(r"[^A-Za-z0-9._/-]")
 
 
 def model_name(name: str) -> str:
@@ -80,6 +81,15 @@ def revision(model: str, name: str, number: int) -> str:
 def scratch(name: str) -> str:
     """Prefix for probes of the store itself; no model's name starts with a dot."""
     return f".roundtrip/{name}/"
+
+
+def file(prefix: str, path: str) -> str:
+    """Key of a bundle's file: its path, with `=` and two hex digits for each byte that not every S3 server keeps.
+
+    So `model/saved_model.pb` is itself, and `modèle` is `mod=C3=A8le`; the manifest has the true name. Different paths have
+    different keys.
+    """
+    return prefix + _UNSAFE.sub(lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), path)
 
 
 def check_relative(path: str) -> str:
