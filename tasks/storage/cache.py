@@ -116,6 +116,7 @@ def cached(store: Store, manifest: Manifest, moved: Moved = nobody, expect: Move
     """
     limit = size_limit()
     place = _Place(cache_folder(), manifest.model, manifest.version)
+    held_before = place.folder in _held
     try:
         place.folder.parent.mkdir(parents=True, exist_ok=True)
         _hold(place)
@@ -125,7 +126,11 @@ def cached(store: Store, manifest: Manifest, moved: Moved = nobody, expect: Move
                 _fill(store, place, manifest, lacking, moved, expect)
         if lacking:
             evict(place.root, limit)
-    except OSError as error:
+    except BaseException as error:
+        if not held_before:
+            release(place.folder)
+        if not isinstance(error, OSError):
+            raise
         raise InputError(f"Can't write to the cache {place.root}: {error.strerror or error}. Set XDG_CACHE_HOME.") from error
     return place.folder
 
