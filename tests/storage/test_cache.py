@@ -340,7 +340,7 @@ def test_a_fetch_that_the_store_cut_short_goes_on_where_it_ended(
         fetch(between, manifest, moved=first)
     passing.up = lambda method, target, body: body
     folder = fetch(between, manifest, moved=second)
-    assert 0 < first.total and first.total + second.total == manifest.bytes
+    assert first.total > 0 and first.total + second.total == manifest.bytes
     assert (folder / "large").read_bytes() == body
     assert [p.name for p in folder.parent.iterdir() if p.name.endswith(".partial")] == []
 
@@ -362,7 +362,7 @@ def test_a_fetch_to_a_folder_goes_on_too_and_leaves_nothing_beside_it(
     assert not to.exists()
     passing.up = lambda method, target, body: body
     fetch(between, manifest, to, second)
-    assert 0 < first.total and first.total + second.total == manifest.bytes
+    assert first.total > 0 and first.total + second.total == manifest.bytes
     assert (to / "large").read_bytes() == body
     assert [p.name for p in to.parent.iterdir()] == ["digits"]
 
