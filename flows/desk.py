@@ -1,13 +1,12 @@
-"""A job at a desk: servers, one process that trains, a fresh process for each proof, all beside one another.
+"""A job at a desk: servers, one process that trains, one that returns, and a fresh one for each proof.
 
-TensorFlow's import (5 s), the server's start (5 s) and the proof's own import take longer than a small training. So the
-order of starts here is the design: what others wait for starts first, and every import happens while something else runs.
-This process imports no TensorFlow; it runs the `return` flows, and so never trained what it returns.
+The server's start (3 s) and the import of TensorFlow and Prefect (3 s) take longer than a small training. So the servers
+start first, and a nursery imports beside them, once for all: the process that trains, the one that runs the `return` flows
+and those that measure are forked from it. This process imports neither TensorFlow nor Prefect.
 """
 
 from __future__ import annotations
 
-import os
 import queue
 import shutil
 import tempfile
@@ -17,17 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flows.server import PrefectServer
-from tasks.children import Child, quick_imports
+from tasks import nursery
+from tasks.children import Child
 from tasks.errors import RoundtripError
-from tasks.settings import StoreConfig
-from tasks.storage import VersionRef, embedded, open_store
-from tasks.verification.loader import Loader
 
-# With fewer processors, the proof's own import waits until the servers, which others wait for, are up.
-_ENOUGH_PROCESSORS = 4
+# The records and the store cost 0.4 s; the servers start first.
+if TYPE_CHECKING:
+    from tasks.storage import VersionRef
+    from tasks.verification.returning import Returned
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Outcome:
 
     scenario: str
     version: VersionRef
-    returned: Any
+    returned: Returned
     error: RoundtripError | None
     seconds: float
 
@@ -65,33 +64,29 @@ class Outcome:
 class Desk:
     """Everything that a job needs running, for as long as the `with` block lasts."""
 
-    def __init__(self, *, trains: bool, proofs: int, debug: bool = False) -> None:
-        self._debug = debug
+    def __init__(self, *, trains: bool, debug: bool = False) -> None:
         self._server = PrefectServer()
-        self._own_store = StoreConfig().location() is None
-        if self._own_store:
-            embedded.start()
+        nursery.prepare("flows.trainer", "flows.returner", "tasks.verification.measuring", debug=debug)
         # What the processes leave behind when they are ended goes with this folder.
         self._scratch = tempfile.mkdtemp(prefix="roundtrip-")
-        self._trainer = Child("flows.trainer", env={"TMPDIR": self._scratch}, debug=debug) if trains else None
-        self._proofs_left = proofs
-        self._loader: Loader | None = None
-        if not trains or (os.cpu_count() or 1) >= _ENOUGH_PROCESSORS:
-            self._next_loader()
+        env = {"TMPDIR": self._scratch}
+        self._trainer = Child("flows.trainer", env=env, debug=debug) if trains else None
+        self._returner = Child("flows.returner", env=env, debug=debug)
+        self._loose_ends: Iterator[dict[str, Any]] = iter(())
+        from tasks.settings import StoreConfig
+        from tasks.storage import embedded
+
+        self._store = embedded.start() if StoreConfig().location() is None else None
 
     def __enter__(self) -> Self:
         try:
-            if not self._own_store:
-                open_store()  # a wrong address is said now, not when everything else is up
-            with quick_imports():
-                from flows.return_model import return_model  # imports Prefect, while its server starts
+            if self._store:
+                self._store.wait_until_up()
+            else:
+                from tasks.storage import open_store
 
-            self._return_model = return_model
-            if self._own_store:
-                embedded.running()
+                open_store()  # a wrong address is said now, not when everything else is up
             self._server.wait_until_up()
-            if self._loader is None:
-                self._next_loader()
         except BaseException:
             self._stop()
             raise
@@ -99,14 +94,13 @@ class Desk:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
-            self._server.send_last_events()
+            self._returner.finish()  # its last events are with Prefect then
         self._stop()
 
     def _stop(self) -> None:
-        if self._trainer:
-            self._trainer.end()
-        if self._loader:
-            self._loader.end()
+        for child in (self._trainer, self._returner):
+            if child:
+                child.end()
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._server.close()
 
@@ -131,35 +125,36 @@ class Desk:
             if isinstance(result, BaseException):
                 raise result
             show(job.scenario, {"returning": True})
-            returned, error = self._attempt(str(result), job.parameters.get("store"))
+            returned, error = self.bring_back(str(result), store=job.parameters.get("store"), more=job is not jobs[-1])
             yield Outcome(job.scenario, result, returned, error, time.perf_counter() - started)
         feeder.join()
 
-    def bring_back(self, reference: str, to: Path | None, model: dict[str, Any] | None, store: StoreConfig) -> Any:
-        """Run the downstream flow on one version.
+    def bring_back(
+        self,
+        reference: str,
+        to: Path | None = None,
+        model: dict[str, Any] | None = None,
+        store: dict[str, Any] | None = None,
+        *,
+        more: bool = False,
+    ) -> tuple[Returned, RoundtripError | None]:
+        """Run the downstream flow on one version. Where `more` will come, the next proof warms up at once.
+
+        Returns:
+            What it found, and why it refused the version where it did.
 
         Raises:
-            RoundtripError: It was not found, refused, or is not what was trained.
+            RoundtripError: Nothing was found out: no such version, no such store.
         """
-        from tasks.steps import Rebuild, measuring_with
+        from tasks.verification.returning import Returned, refusal
 
-        rebuild = Rebuild.model_validate(model) if model else None
-        loader = self._loader or Loader(debug=self._debug)
-        self._loader = None
-        try:
-            with measuring_with(loader):
-                return self._return_model(reference, to=str(to) if to else None, model=rebuild, store=store)
-        finally:
-            loader.end()
-            self._next_loader()
-
-    def _attempt(self, reference: str, store: dict[str, Any] | None) -> tuple[Any, RoundtripError | None]:
-        try:
-            return self.bring_back(reference, None, None, StoreConfig.model_validate(store or {})), None
-        except RoundtripError as error:
-            if error.outcome is None:
-                raise
-            return error.outcome, error
+        for _ in self._loose_ends:
+            pass  # the flow before this one ends with Prefect's last word, for which nobody waited
+        parameters = {"reference": reference, "to": str(to) if to else None, "model": model, "store": store or {}}
+        self._returner.send({"parameters": parameters, "more": more})
+        self._loose_ends = self._returner.events()
+        returned = Returned.model_validate(next(self._loose_ends)["returned"])
+        return returned, refusal(returned)
 
     def _train(
         self,
@@ -167,23 +162,19 @@ class Desk:
         show: Callable[[str, dict[str, Any]], None],
         published: queue.Queue[tuple[Job, VersionRef | BaseException, float]],
     ) -> None:
+        from tasks.storage import VersionRef
+
         assert self._trainer is not None
         for job in jobs:
             started = time.perf_counter()
             try:
                 self._trainer.send({"scenario": job.scenario, "parameters": job.parameters})
                 for event in self._trainer.events():
-                    if "published" in event:
-                        version = VersionRef.model_validate(event["published"])
                     show(job.scenario, event)
+                    if "published" in event:
+                        published.put((job, VersionRef.model_validate(event["published"]), started))
             except BaseException as error:
                 published.put((job, error, started))
                 return
-            published.put((job, version, started))
         # It sends its last events to Prefect and goes, while the last proof is still running.
         self._trainer.finish()
-
-    def _next_loader(self) -> None:
-        if self._proofs_left > 0:
-            self._proofs_left -= 1
-            self._loader = Loader(debug=self._debug)

@@ -3,7 +3,8 @@
 from prefect import flow
 
 from tasks.settings import StoreConfig
-from tasks.steps import Rebuild, Returned, accept, conclude, fetch, find_version, measure, rebuild_from
+from tasks.steps import accept, conclude, fetch, find_version, measure, rebuild_from
+from tasks.verification.returning import Rebuild, Returned
 
 
 @flow(name="return", flow_run_name="return {reference}")

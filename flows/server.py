@@ -10,18 +10,14 @@ import os
 import secrets
 import sys
 import time
-import urllib.error
-import urllib.request
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import UnreachableError
-from tasks.settings import data_folder
+from tasks.folders import data_folder
 from tasks.shared_server import SharedServer, free_ports
 
 _READY_SECONDS = 300.0
-_DRAIN_SECONDS = 10.0
 _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
 _API_URL = "PREFECT_API_URL"
 
@@ -50,6 +46,10 @@ class PrefectServer:
         Raises:
             UnreachableError: It does not answer, or refuses us.
         """
+        import urllib.error  # the server starts before it is imported
+        import urllib.request
+        from importlib.metadata import version
+
         deadline = time.monotonic() + (_READY_SECONDS if self._own else 10.0)
         while True:
             try:
@@ -83,13 +83,6 @@ class PrefectServer:
                 f"{error.response.reason_phrase}. Check PREFECT_API_AUTH_STRING or PREFECT_API_KEY."
             ) from error
 
-    @staticmethod
-    def send_last_events() -> None:
-        """Wait until the events that this process queued are with the server; they are sent in the background."""
-        from prefect.events.worker import EventsWorker
-
-        EventsWorker.drain_all(timeout=_DRAIN_SECONDS)
-
     def close(self) -> None:
         """Let go of the server; it stops with its last user."""
         if self._own:
@@ -111,6 +104,8 @@ def _configured_url() -> str | None:
 
 
 def _recipe(folder: Path) -> dict[str, Any]:
+    from importlib.metadata import version
+
     (port,) = free_ports(1)
     auth = f"roundtrip:{secrets.token_urlsafe(24)}"
     # What `prefect server start` runs in the end, without importing its command line first (1.5 CPU seconds).

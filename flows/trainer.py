@@ -8,29 +8,32 @@ from typing import Any
 from tasks.children import quick_imports, serve
 from tasks.errors import InputError
 
+with quick_imports():
+    import h5py  # noqa: F401  # Keras imports it when it saves
+    import tensorflow as tf
+    from prefect.exceptions import ParameterTypeError
 
-def _main() -> None:
-    with quick_imports():
-        import h5py  # noqa: F401  # Keras imports it when it saves
-        import tensorflow as tf  # the long part of the start, beside the servers' own
-        from prefect.exceptions import ParameterTypeError
+    from flows.scenarios import SCENARIOS, scenario_flow
+    from tasks.steps import open_early, reporting_to
+    from tasks.training import Epoch
 
-        from flows.scenarios import SCENARIOS, scenario_flow
-        from tasks.steps import reporting_to
+    _FLOWS = {name: scenario_flow(name) for name in SCENARIOS}
 
-        flows = {name: scenario_flow(name) for name in SCENARIOS}
+
+def main() -> None:
+    """Run the scenarios that are asked for; the trainer's side of the pipe."""
+    tf.zeros(1)  # starts the runtime, while the servers still start
     tf.get_logger().setLevel("ERROR")
+    open_early()
 
     def handle(request: dict[str, Any], emit: Any) -> None:
-        with reporting_to(lambda epoch: emit({"epoch": asdict(epoch)})):
+        def tell(news: Any) -> None:
+            emit({"epoch": asdict(news)} if isinstance(news, Epoch) else {"published": news.model_dump(mode="json")})
+
+        with reporting_to(tell):
             try:
-                version = flows[request["scenario"]](**request["parameters"])
+                _FLOWS[request["scenario"]](**request["parameters"])
             except ParameterTypeError as error:
                 raise InputError(str(error)) from None
-        emit({"published": version.model_dump(mode="json")})
 
     serve(handle)
-
-
-if __name__ == "__main__":
-    _main()

@@ -1,18 +1,17 @@
 """A Python process of ours that speaks JSON, one document a line: requests on its stdin, events on its stdout.
 
-Models never cross such a pipe, only paths, references and small records. A child dies with its parent (Linux), whatever
-kills the parent, and is out of reach of the terminal's Ctrl-C, so that its parent decides in which order things stop.
+Models never cross such a pipe, only paths, references and small records. A child dies with its parent, whatever kills the
+parent, and is out of reach of the terminal's Ctrl-C, so that its parent decides in which order things stop.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
+import select
 import signal
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -20,18 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
+from tasks import nursery
 from tasks.errors import RoundtripError, from_json
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Ask the kernel to send this process a signal when its parent *thread* ends; for `preexec_fn`.
-
-    The kernel means the thread that started the child, so start children from a thread that stays.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 @contextmanager
@@ -52,34 +41,41 @@ class ChildDied(RoundtripError):
 
 
 class Child:
-    """One running child of a module that calls `serve`."""
+    """One running child: a process forked from this process' nursery, in which a module's `main()` calls `serve`."""
 
     def __init__(self, module: str, *, env: Mapping[str, str] | None = None, debug: bool = False) -> None:
         self._stderr: IO[bytes] | None = None if debug else tempfile.TemporaryFile()  # noqa: SIM115  # lives with us
-
-        self._process = subprocess.Popen(  # prctl only, no locks taken
-            [sys.executable, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(env or {})},
-            text=True,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
+        theirs_in, ours_in = os.pipe()
+        ours_out, theirs_out = os.pipe()
+        ours_status, theirs_status = os.pipe()
+        self._stdin = os.fdopen(ours_in, "w")
+        self._stdout = os.fdopen(ours_out)
+        self._status, self._told = ours_status, b""
+        self._pid: int | None = None
+        self._code: int | None = None
+        files = (theirs_in, theirs_out, self._stderr.fileno() if self._stderr else 2, theirs_status)
+        nursery.fork(module, {**os.environ, **(env or {})}, files)
+        for file in (theirs_in, theirs_out, theirs_status):
+            os.close(file)
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
-        return self._process.pid
+        """The child's process id; waits until the child is there.
+
+        Raises:
+            ChildDied: It never came to be, for its nursery died.
+        """
+        if self._pid is None and not self._learn_pid(None):
+            raise ChildDied("The process that forks the others, once it has imported TensorFlow, died.")
+        assert self._pid is not None
+        return self._pid
 
     def send(self, request: dict[str, Any]) -> None:
         """Hand the child one request."""
-        assert self._process.stdin is not None
         # A child that died before it read the request is reported by `events`, with the reason.
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
+            self._stdin.write(json.dumps(request) + "\n")
+            self._stdin.flush()
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What the child reports on the last request, up to and without its `done`.
@@ -88,8 +84,7 @@ class Child:
             RoundtripError: What the child itself raised.
             ChildDied: The child ended without an answer.
         """
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._stdout:
             message = json.loads(line)
             if "failed" in message:
                 error = from_json(message["failed"])
@@ -108,26 +103,63 @@ class Child:
 
     def finish(self, seconds: float = 15.0) -> None:
         """Let the child end by itself, with whatever it does at its exit; `end` it where that takes too long."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
+        self._close_stdin()
+        if self._learn_pid(seconds):
+            self._learn_end(seconds)
         self.end()
 
     def end(self) -> None:
         """End the child and whatever it started; done when it is gone."""
-        if self._process.poll() is None:
+        self._close_stdin()
+        # One that its nursery has not forked yet will find its stdin closed and go at once.
+        if self._learn_pid(0) and not self._learn_end(0):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._learn_end(None)
+        if self._status >= 0:
+            os.close(self._status)
+            self._status = -1
+        for stream in (self._stdout, self._stderr):
             if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+                stream.close()
+
+    def _close_stdin(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
+
+    def _learn_pid(self, seconds: float | None) -> bool:
+        """Whether the child was there within a time; None waits as long as it takes."""
+        if self._pid is None:
+            line = self._status_line(seconds)
+            self._pid = int(line) if line else None
+        return self._pid is not None
+
+    def _learn_end(self, seconds: float | None) -> bool:
+        """Whether the child ended within a time, by itself or killed."""
+        if self._code is None:
+            line = self._status_line(seconds)
+            # The pipe closes without a word where the nursery was killed, and its children with it.
+            self._code = None if line is None else int(line or -signal.SIGKILL)
+        return self._code is not None
+
+    def _status_line(self, seconds: float | None) -> bytes | None:
+        """The next line about the child; empty where none will come, None where none came in time."""
+        while b"\n" not in self._told:
+            if self._status < 0:
+                return b""
+            if not select.select([self._status], [], [], seconds)[0]:
+                return None
+            more = os.read(self._status, 64)
+            if not more:
+                return b""
+            self._told += more
+        line, _, self._told = self._told.partition(b"\n")
+        return line
 
     def _obituary(self) -> str:
-        code = self._process.wait()
+        _ = self.pid
+        self._learn_end(None)
+        code = self._code or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         last = ""
         if self._stderr is not None:

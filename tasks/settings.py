@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import parse_qsl
 
-import platformdirs
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tasks.errors import InputError
@@ -17,16 +15,6 @@ STORE_VARIABLE = "ROUNDTRIP_STORE"
 _STORE_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9._=/-]*))?")
 _OPTIONS = ("encryption", "kms_key", "storage_class", "tags", "requester_pays")
 _MAX_TAGS = 10  # S3's limit for one object
-
-
-def data_folder() -> Path:
-    """Where this user's embedded servers keep their data."""
-    return Path(platformdirs.user_data_dir("roundtrip", appauthor=False))
-
-
-def cache_folder() -> Path:
-    """Where fetched versions are kept; may be deleted at any time."""
-    return Path(platformdirs.user_cache_dir("roundtrip", appauthor=False))
 
 
 class StoreConfig(BaseModel):

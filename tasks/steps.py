@@ -10,8 +10,8 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
@@ -29,12 +29,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
 from prefect.runtime import flow_run
-from pydantic import BaseModel, Field
 
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import DeniedError, InputError, UnreachableError, UnsafeError, VerificationFailed
+from tasks.errors import DeniedError, InputError, RoundtripError, UnreachableError, UnsafeError
 from tasks.serialization import Bundle, format_named
 from tasks.settings import StoreConfig
 from tasks.storage import Manifest, VersionRef, layout
@@ -43,45 +42,36 @@ from tasks.storage.manifest import DataRecord, TrainingRecord
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
 from tasks.training import Epoch, Trained, TrainingConfig
-from tasks.training.run import Report, be_deterministic
-from tasks.verification import Loader, Measurement, Verdict
+from tasks.training.run import Report, seeded
+from tasks.verification import Loader, Measurement
 from tasks.verification.environment import current_environment
 from tasks.verification.report import html_report, model_card, verdict_card
-from tasks.verification.returning import definition_for
+from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import refused
 
 _PROGRESS_SECONDS = 2.0
 
-_report: ContextVar[Report | None] = ContextVar("report", default=None)
+# What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
+Listener = Callable[[Epoch | VersionRef | Returned], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
 
 
-class Returned(BaseModel):
-    """What the downstream flow hands back."""
-
-    version: VersionRef
-    path: str
-    verdict: Verdict
-    latest: bool
-
-
-class Rebuild(BaseModel):
-    """What the user names in place of the manifest's definition."""
-
-    model_config = {"frozen": True}
-
-    builder: str | None = Field(default=None, description="Reference of the builder; empty: the manifest's.")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments in place of the stored ones.")
-
-
 @contextmanager
-def reporting_to(report: Report) -> Iterator[None]:
-    """Send the epochs of this context's training to a callable, in place of the log and the progress artifact."""
-    token = _report.set(report)
+def reporting_to(listener: Listener) -> Iterator[None]:
+    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned."""
+    token = _listener.set(listener)
     try:
         yield
     finally:
-        _report.reset(token)
+        _listener.reset(token)
+
+
+def _tell(news: VersionRef | Returned) -> None:
+    listener = _listener.get()
+    if listener is not None:
+        listener(news)
 
 
 @contextmanager
@@ -104,6 +94,12 @@ def _is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
 def _open(config: StoreConfig) -> storage.Store:
     """The configured store, opened once a process: a boto3 client costs 0.2 s."""
     return _opened(config.completed())
+
+
+def open_early() -> None:
+    """Open the environment's store ahead of the first task that needs it; who can't will fail there, with the reason."""
+    with suppress(RoundtripError):
+        _open(StoreConfig())
 
 
 @cache
@@ -146,8 +142,8 @@ def load_data(config: DataConfig) -> Dataset:
 @task(name="define", cache_policy=NO_CACHE)
 def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition, Any]:
     """Build the model, with every argument fixed, and take its fingerprint."""
-    be_deterministic(seed)
-    definition, model = definitions.define(config, dataset)
+    with seeded(seed):
+        definition, model = definitions.define(config, dataset)
     safety.trust(definition.reference)
     return definition, model
 
@@ -199,6 +195,7 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         payload={"model": ref.model, "version": ref.version, "uri": ref.uri, "format": ref.format}
         | {"store": store.model_dump()},
     )
+    _tell(ref)
     return ref
 
 
@@ -230,6 +227,7 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
         verdict = refused(manifest.model, manifest.version, str(error), intact=False)
         verification.record(place, verdict)
         error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
+        _tell(error.outcome)
         raise
 
 
@@ -251,7 +249,9 @@ def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: Sto
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
     create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
-    return Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+    returned = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
+    _tell(returned)
+    return returned
 
 
 def accept(returned: Returned) -> Returned:
@@ -261,16 +261,10 @@ def accept(returned: Returned) -> Returned:
         UnsafeError: Inspection found something dangerous.
         VerificationFailed: It is not the model that was trained.
     """
-    if returned.verdict.passed:
-        return returned
-    reasons = "\n  ".join(returned.verdict.reasons)
-    error: UnsafeError | VerificationFailed
-    if returned.verdict.safe is False:
-        error = UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}")
-    else:
-        error = VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
-    error.outcome = returned
-    raise error
+    error = refusal(returned)
+    if error:
+        raise error
+    return returned
 
 
 def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
@@ -300,7 +294,7 @@ def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -
 @contextmanager
 def _progress(config: TrainingConfig) -> Iterator[Report]:
     """Where the epochs are shown: to whoever asked for them, else in the run's log and as a progress artifact."""
-    asked = _report.get()
+    asked = _listener.get()
     if asked is not None:
         yield asked
         return
@@ -321,6 +315,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["Rebuild", "Returned", "accept", "check_store", "conclude", "define", "fetch", "find_version", "load_data",
-           "measure", "measuring_with", "publish", "rebuild_from", "reporting_to", "serialize", "train_with_custom_loop",
+__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_version", "load_data", "measure", "measuring_with",
+           "open_early", "publish", "rebuild_from", "reporting_to", "serialize", "train_with_custom_loop",
            "train_with_fit"]  # fmt: skip

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from tasks.children import serve
+from tasks.children import Child, serve
 from tasks.errors import NotFoundError
 
 
-def handle(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
+def handle(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:  # noqa: PLR0912
     match request["do"]:
         case "echo":
             emit({"said": request["say"]})
@@ -34,9 +35,19 @@ def handle(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> N
             os._exit(3)
         case "start":
             emit({"pid": subprocess.Popen(["sleep", "60"]).pid})
+        case "remember":
+            sys.modules["tests"].said = request["say"]  # type: ignore[attr-defined]
+            emit({})
+        case "recall":
+            emit({"said": getattr(sys.modules["tests"], "said", None)})
+        case "surroundings":
+            names = ("ROUNDTRIP_TEST", "ROUNDTRIP_MORE")
+            emit({"folder": str(Path.cwd()), "values": [os.environ.get(name) for name in names]})
+        case "child":
+            emit({"pid": Child("tests.echo_child").pid})
         case "sleep":
             time.sleep(60)
 
 
-if __name__ == "__main__":
+def main() -> None:
     serve(handle)

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from flows.commands.common import common, finish, model_options, model_parameter, quiet
-from tasks.errors import RoundtripError
 
 
 @click.command(name="return")
@@ -35,17 +34,10 @@ def return_(
     """
     quiet(debug)
     from flows.desk import Desk
-    from tasks.settings import StoreConfig
 
     override = model_parameter(model, model_args) if model or model_args else None
-    with Desk(trains=False, proofs=1, debug=debug) as desk:
-        error: RoundtripError | None = None
-        try:
-            returned = desk.bring_back(reference, to, override, StoreConfig())
-        except RoundtripError as failed:
-            if failed.outcome is None:
-                raise
-            returned, error = failed.outcome, failed
+    with Desk(trains=False, debug=debug) as desk:
+        returned, error = desk.bring_back(reference, to, override)
     document = {
         "model": returned.version.model,
         "version": returned.version.version,

@@ -66,16 +66,14 @@ def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None,
     """Run scenarios at the desk and show what came back. Without a name each model is called after its scenario."""
     quiet(debug)
     from flows.desk import Desk, Job, Outcome
-    from tasks.settings import StoreConfig
+
+    desk = Desk(trains=True, debug=debug)  # first, for its servers take the longest
+    from flows.show import Board, out, summary
     from tasks.storage import layout
 
-    StoreConfig().location()
     names = {s: layout.model_name(s if name is None else name if len(scenarios) == 1 else f"{name}-{s}") for s in scenarios}
     jobs = [Job(s, parameters | {"name": names[s]}) for s in scenarios]
     outcomes: list[Outcome] = []
-    desk = Desk(trains=True, proofs=len(jobs), debug=debug)
-    from flows.show import Board, out, summary  # while the servers start
-
     board = Board(scenarios, parameters.get("training", {}).get("epochs", 5))
     with board.shown(), desk:
         board.note("servers are up; waiting for TensorFlow")

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from tasks.errors import UnsafeError
-from tasks.settings import data_folder
+from tasks.folders import data_folder
 
 _OWN = "tasks.definitions.builtin:"
 

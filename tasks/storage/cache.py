@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import IO
 
 from tasks.errors import InputError, UnreachableError
-from tasks.settings import cache_folder
+from tasks.folders import cache_folder
 from tasks.storage import layout
 from tasks.storage.download import download
 from tasks.storage.hashing import sha256_of

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import UnreachableError
-from tasks.settings import data_folder
+from tasks.folders import data_folder
 from tasks.shared_server import SharedServer, free_ports
 from tasks.storage.client import Access as ClientAccess
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Dataset
-from tasks.data.dataset import take
 from tasks.definitions.build import as_tensors
 from tasks.training.config import TrainingConfig
 from tasks.training.run import (
@@ -38,8 +37,6 @@ def train_with_fit(
     callbacks: Sequence[Any] = (),
 ) -> Trained:
     """Train a Keras model by `fit`. Same arguments, result and errors as `train_with_custom_loop`."""
-    import keras
-
     be_deterministic(config.seed)
     count = check_steps(dataset.x)
     steps = -(-count // config.batch_size)
@@ -47,41 +44,37 @@ def train_with_fit(
     jit = {"xla": True, "auto": "auto"}.get(config.compiler, False)
     ensure_compiled(model, dataset, config, run_eagerly=config.compiler == "eager", jit_compile=jit, **fast)
 
-    notes = _fall_back_to_eager(model, dataset)
     batches, reorder = _ordered_batches(dataset, config, count)
-    started: list[float] = []
-    listeners = [reorder, *callbacks_for(config, callbacks, reporting_callback(config, report, started))]
-    history: keras.callbacks.History = model.fit(
-        batches,
-        epochs=config.epochs,
-        validation_data=(dataset.x_val, dataset.y_val),
-        validation_batch_size=max(config.batch_size, VALIDATION_BATCH),
-        callbacks=listeners,
-        verbose=0,
-    )
+    notes: list[str] = []
+
+    def fit() -> tuple[Any, list[float]]:
+        started: list[float] = []
+        first = _first_step()
+        listeners = [reorder, first, *callbacks_for(config, callbacks, reporting_callback(config, report, started))]
+        try:
+            history = model.fit(
+                batches,
+                epochs=config.epochs,
+                validation_data=(dataset.x_val, dataset.y_val),
+                validation_batch_size=max(config.batch_size, VALIDATION_BATCH),
+                callbacks=listeners,
+                verbose=0,
+            )
+        except Exception as error:
+            if first.taken or model.run_eagerly:
+                raise
+            # Nothing ran yet: it can't be compiled, or it is the user's error and surfaces again.
+            notes.append(f"the training step can't run under graph and runs under eager ({why_not_compiled(error)})")
+            model.run_eagerly, model.train_function = True, None
+            return fit()
+        return history, started
+
+    history, started = fit()
     curves = {name: [float(v) for v in values] for name, values in history.history.items()}
     # Only early stopping leaves other weights behind than those of the last epoch.
     last = {name: values[-1] for name, values in curves.items() if name.startswith("val_")}
     metrics = final_metrics(model, dataset, config.batch_size) if config.early_stopping else last
     return Trained(model, History(curves, started, "fit", notes), metrics)
-
-
-def _fall_back_to_eager(model: Any, dataset: Dataset) -> list[str]:
-    """Have `fit` run a model eagerly that can't be compiled; a note where so. Traces only, computes nothing."""
-    import tensorflow as tf
-
-    if model.run_eagerly:
-        return []
-
-    def loss(x: Any, y: Any) -> Any:
-        return model.compute_loss(x=x, y=y, y_pred=model(x, training=True), training=True)
-
-    try:
-        tf.function(loss).get_concrete_function(*(as_tensors(take(part, slice(0, 1))) for part in (dataset.x, dataset.y)))
-    except Exception as error:  # what also fails eagerly is the user's error and surfaces as such in `fit`
-        model.run_eagerly = True
-        return [f"the training step can't run under graph and runs under eager ({why_not_compiled(error)})"]
-    return []
 
 
 def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tuple[Any, Any]:
@@ -108,3 +101,17 @@ def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tu
             current.assign(order(config, epoch, count))
 
     return batches, Reorder()
+
+
+def _first_step() -> Any:
+    """A callback whose `taken` says whether a training step was taken."""
+    import keras
+
+    class FirstStep(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
+        taken = False
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            del batch, logs
+            self.taken = True
+
+    return FirstStep()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 import re
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +22,7 @@ from tasks.training.step import put_back
 
 # At least so many examples a batch where nothing is learned: small batches only cost time there.
 VALIDATION_BATCH = 256
+_ONE_SEEDED = threading.Lock()
 _TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -72,6 +76,33 @@ def be_deterministic(seed: int) -> None:
 
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Be deterministic, and keep what this thread draws from Python's global `random` apart from what others draw.
+
+    Keras takes the seeds of its initializers from there. So do libraries in other threads, at any moment: Prefect's
+    websocket draws the number of a ping. Between two layers that would change every weight after it.
+    """
+    be_deterministic(seed)
+    own, thread = random.Random(seed), threading.get_ident()
+    with _ONE_SEEDED:
+        shared = {name: getattr(random, name) for name in random.__all__ if hasattr(own, name)}
+        for name, function in shared.items():
+            setattr(random, name, _apart(thread, getattr(own, name), function))
+        try:
+            yield
+        finally:
+            for name, function in shared.items():
+                setattr(random, name, function)
+
+
+def _apart(thread: int, mine: Callable[..., Any], others: Callable[..., Any]) -> Callable[..., Any]:
+    def draw(*args: Any, **kwargs: Any) -> Any:
+        return (mine if threading.get_ident() == thread else others)(*args, **kwargs)
+
+    return draw
 
 
 def order(config: TrainingConfig, epoch: int, count: int) -> Array:

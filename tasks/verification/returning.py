@@ -1,18 +1,51 @@
-"""A verified model for a program: no Prefect, no server, one function."""
+"""What comes back: the records of the downstream flow, and for a program a verified model, without Prefect or a server."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from tasks.definitions import Definition
-from tasks.errors import VerificationFailed
+from tasks.errors import RoundtripError, UnsafeError, VerificationFailed
 from tasks.references import absolute
 from tasks.safety import refuse_dangerous, require_trusted
 from tasks.serialization import format_named
 from tasks.settings import StoreConfig
-from tasks.storage import Manifest, fetch, open_store, read_manifest, resolve
+from tasks.storage import Manifest, VersionRef, fetch, open_store, read_manifest, resolve
 from tasks.verification.measure import measure
-from tasks.verification.verdict import judge
+from tasks.verification.verdict import Verdict, judge
+
+
+class Returned(BaseModel):
+    """What the downstream flow hands back."""
+
+    version: VersionRef
+    path: str
+    verdict: Verdict
+    latest: bool
+
+
+class Rebuild(BaseModel):
+    """What the user names in place of the manifest's definition."""
+
+    model_config = {"frozen": True}
+
+    builder: str | None = Field(default=None, description="Reference of the builder; empty: the manifest's.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments in place of the stored ones.")
+
+
+def refusal(returned: Returned) -> RoundtripError | None:
+    """The error that says why a version was refused; None where it passed."""
+    verdict = returned.verdict
+    if verdict.passed:
+        return None
+    reasons = "\n  ".join(verdict.reasons)
+    if not verdict.intact:
+        return UnsafeError(reasons)
+    if verdict.safe is False:
+        return UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}")
+    return VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
 
 
 def load_model(

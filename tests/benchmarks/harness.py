@@ -26,7 +26,7 @@ class Run:
     Attributes:
         wall: Seconds until it ended.
         cpu: User and system seconds of it and of every descendant.
-        peak: Largest sum of resident memory, in bytes.
+        peak: Largest sum of memory in bytes; what processes share counts once (PSS).
         timeline: Seconds after the start, and the line that was written to stderr then.
     """
 
@@ -92,11 +92,11 @@ def python(*arguments: str) -> list[str]:
 
 def _watch_memory(pid: int, peak: list[int], done: threading.Event) -> None:
     own = psutil.Process()
-    while not done.wait(0.2):
+    while not done.wait(0.4):
         total = 0
         for process in own.children(recursive=True):
             try:
-                total += process.memory_info().rss
+                total += process.memory_full_info().pss  # forked processes share most of what they have
             except psutil.Error:
                 continue
         peak[0] = max(peak[0], total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,6 +259,44 @@ def test_what_is_not_there_can_not_be_returned(
 
 def test_a_place_that_can_not_be_written_is_refused(user: Home, model: dict[str, Any]) -> None:
     assert_refused(user.run("return", "good", "--to", "/proc/roundtrip"), 2, "Can't write to /proc/roundtrip")
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for folders, and hardly for a file."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.fixture(scope="module")
+def large(user: Home) -> str:
+    """The reference of a version of more than a megabyte."""
+    result = user.run("run", "weights-h5", "--epochs", "1", "--name", "large", "--json")
+    assert result.code == 0, result.err
+    return f"large@{result.document['runs'][0]['version']}"
+
+
+def test_a_full_disk_for_the_bundle_is_named_and_nothing_is_published(user: Home, opened: Store, full_disk: Path) -> None:
+    result = user.run("run", "weights-h5", "--epochs", "1", "--name", "never", TMPDIR=str(full_disk))
+
+    assert_refused(result, 2, "Can't write the bundle to", "No space left on device", "Set TMPDIR")
+    assert list(opened.keys("never/")) == []
+
+
+def test_a_full_disk_for_the_files_is_named_and_left_as_it_was(user: Home, large: str, full_disk: Path) -> None:
+    result = user.run("return", large, "--to", str(full_disk / "to"))
+
+    assert_refused(result, 2, str(full_disk), "Can't write to", "No space left on device")
+    assert list(full_disk.iterdir()) == []
+
+
+def test_a_full_disk_for_the_cache_is_named(user: Home, large: str, full_disk: Path) -> None:
+    result = user.run("return", large, XDG_CACHE_HOME=str(full_disk))
+
+    assert_refused(result, 2, "Can't write to", str(full_disk), "No space left on device")
 
 
 @pytest.fixture

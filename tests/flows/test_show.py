@@ -10,10 +10,10 @@ from rich.console import Console
 from flows.desk import Outcome
 from flows.show import models, summary, verdict_lines
 from tasks.errors import VerificationFailed
-from tasks.steps import Returned
 from tasks.storage import VersionRef
 from tasks.storage.versions import ModelSummary
 from tasks.verification import Verdict
+from tasks.verification.returning import Returned
 
 _ID = "01a20a46-a11a-7983-83f4-37f377153497"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import InputError, UnreachableError, UnsafeError
-from tasks.settings import cache_folder
+from tasks.folders import cache_folder
 from tasks.storage import Manifest, Store, cache, embedded, fetch, layout, open_store
 from tests.storage.proxy import Passing, proxy
 from tests.storage.samples import FILES, Counter, published, put

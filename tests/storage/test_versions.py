@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ConflictError, InputError, NotFoundError, UnsafeError
-from tasks.settings import cache_folder
+from tasks.folders import cache_folder
 from tasks.storage import (
     Manifest,
     Store,

@@ -1,0 +1,35 @@
+"""The process in which a job at a desk runs the flow `return`. It trains nothing, and has a fresh process measure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.children import quick_imports, serve
+from tasks.verification.loader import Loader
+
+with quick_imports():
+    from flows.return_model import return_model
+    from tasks.steps import measuring_with, open_early, reporting_to
+
+
+def main() -> None:
+    """Bring back what is asked for; the returner's side of the pipe."""
+    spare = [Loader()]  # warms up while others train
+    open_early()
+
+    def handle(request: dict[str, Any], emit: Any) -> None:
+        def tell(news: Any) -> None:
+            emit({"returned": news.model_dump(mode="json")})
+
+        try:
+            with (
+                spare.pop() if spare else Loader() as loader,
+                measuring_with(loader),
+                reporting_to(tell),
+            ):
+                return_model(**request["parameters"])
+        finally:
+            if request["more"]:
+                spare.append(Loader())
+
+    serve(handle)
