@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from tasks.children import quick_imports, serve
@@ -10,6 +11,7 @@ from tasks.verification.loader import Loader
 with quick_imports():
     from flows.return_model import return_model
     from tasks.steps import measuring_with, open_early, reporting_to
+    from tasks.storage.transfer import Snapshot
 
 
 def main() -> None:
@@ -19,7 +21,10 @@ def main() -> None:
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         def tell(news: Any) -> None:
-            emit({"returned": news.model_dump(mode="json")})
+            if isinstance(news, Snapshot):
+                emit({"transfer": asdict(news)})
+            else:
+                emit({"returned": news.model_dump(mode="json")})
 
         try:
             with (

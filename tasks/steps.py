@@ -39,7 +39,7 @@ from tasks.settings import StoreConfig
 from tasks.storage import Manifest, VersionRef, layout
 from tasks.storage.conformance import check_store as probe_store
 from tasks.storage.manifest import DataRecord, TrainingRecord
-from tasks.storage.transfer import file_entries
+from tasks.storage.transfer import Progress, Snapshot
 from tasks.storage.versions import reference
 from tasks.training import Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
@@ -50,9 +50,11 @@ from tasks.verification.returning import Rebuild, Returned, definition_for, refu
 from tasks.verification.verdict import refused
 
 _PROGRESS_SECONDS = 2.0
+_LOG_SECONDS, _TELL_SECONDS = 5.0, 0.5  # between two words on a transfer, to the log and to a listener
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned], None]
+Listener = Callable[[Epoch | VersionRef | Returned | Snapshot], None]
+_drafts: dict[Path, Manifest] = {}  # by bundle: another attempt at publishing goes on with the same version
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
@@ -181,11 +183,15 @@ def serialize(trained: Trained, definition: Definition, dataset: Dataset, format
 def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig) -> VersionRef:
     """Upload the bundle, commit it with its manifest, and tell the world."""
     place = _open(store)
-    version = layout.new_version()
-    manifest = _manifest(bundle, layout.model_name(name), version, training)
-    (bundle.folder / "report.html").write_text(html_report(manifest))
-    manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
-    ref = storage.publish(place, bundle.folder, manifest)
+    draft = _drafts.get(bundle.folder)
+    if draft is None:
+        draft = _manifest(bundle, layout.model_name(name), layout.new_version(), training)
+        (bundle.folder / "report.html").write_text(html_report(draft))
+        _drafts[bundle.folder] = draft
+    with _moving("publishing") as progress:
+        manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
+    ref = storage.commit(place, manifest)
+    del _drafts[bundle.folder]
     shutil.rmtree(bundle.folder, ignore_errors=True)
     create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
     emit_event(
@@ -222,7 +228,8 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
     """Bring the files here, each held against the manifest; a version that was tampered with gets its verdict now."""
     place = _open(store)
     try:
-        return storage.fetch(place, manifest, Path(to) if to else None)
+        with _moving("fetching") as progress:
+            return storage.fetch(place, manifest, Path(to) if to else None, progress.moved, progress.expect)
     except UnsafeError as error:
         verdict = refused(manifest.model, manifest.version, str(error), intact=False)
         verification.record(place, verdict)
@@ -289,6 +296,17 @@ def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -
         environment=current_environment(),
         flow_run=str(flow_run.id) if flow_run.id else None,
     )
+
+
+@contextmanager
+def _moving(what: str) -> Iterator[Progress]:
+    """Where a long transfer is shown: to whoever asked for it, else in the run's log."""
+    listener = _listener.get()
+    if listener is None:
+        logger = get_run_logger()
+        yield Progress(what, lambda snapshot: logger.info("%s", snapshot), _LOG_SECONDS)
+    else:
+        yield Progress(what, listener, _TELL_SECONDS)
 
 
 @contextmanager

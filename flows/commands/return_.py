@@ -37,7 +37,11 @@ def return_(
 
     override = model_parameter(model, model_args) if model or model_args else None
     with Desk(trains=False, debug=debug) as desk:
-        returned, error = desk.bring_back(reference, to, override)
+        from flows.show import Board  # while the servers start
+
+        board = Board([reference], 0)
+        with board.shown():
+            returned, error = desk.bring_back(reference, to, override, show=lambda news: board.event(reference, news))
     document = {
         "model": returned.version.model,
         "version": returned.version.version,

@@ -9,7 +9,17 @@ from tasks.storage.aliases import Revision, advance_latest, alias_history, move_
 from tasks.storage.client import Access
 from tasks.storage.manifest import Environment, FileEntry, Manifest
 from tasks.storage.store import Store, open_store
-from tasks.storage.versions import VersionRef, fetch, list_models, list_versions, publish, read_manifest, resolve
+from tasks.storage.versions import (
+    VersionRef,
+    commit,
+    fetch,
+    list_models,
+    list_versions,
+    publish,
+    read_manifest,
+    resolve,
+    upload_files,
+)
 
 __all__ = [
     "Access",
@@ -21,6 +31,7 @@ __all__ = [
     "VersionRef",
     "advance_latest",
     "alias_history",
+    "commit",
     "fetch",
     "list_models",
     "list_versions",
@@ -29,4 +40,5 @@ __all__ = [
     "publish",
     "read_manifest",
     "resolve",
+    "upload_files",
 ]

@@ -22,30 +22,39 @@ class Snapshot:
     """A moment of a transfer.
 
     Attributes:
+        what: What is done: `publishing`, `fetching`.
         done: Bytes that went so far.
         total: Bytes that are to go in all.
         rate: Bytes a second, of late.
         left: Seconds until it is done at this rate; None where nothing moves.
     """
 
+    what: str
     done: int
     total: int
     rate: float
     left: float | None
+
+    def __str__(self) -> str:
+        left = "" if self.left is None else f", {self.left:,.0f} s left"
+        return f"{self.what} {self.done / 1e6:,.0f} of {self.total / 1e6:,.0f} MB, {self.rate / 1e6:,.0f} MB/s{left}"
 
 
 class Progress:
     """Adds up what the threads of a transfer report, and shows it now and then.
 
     Args:
+        what: What is done: `publishing`, `fetching`.
         show: Called with a snapshot, never more often than `every`, and not before a first `every` has passed: what is over
             sooner needs no progress.
         every: Seconds.
         clock: Seconds from any start.
     """
 
-    def __init__(self, show: Callable[[Snapshot], None], every: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._show, self._every, self._clock = show, every, clock
+    def __init__(
+        self, what: str, show: Callable[[Snapshot], None], every: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._what, self._show, self._every, self._clock = what, show, every, clock
         self._lock = threading.Lock()
         self._done = self._total = 0
         self._shown = clock()
@@ -70,5 +79,5 @@ class Progress:
             since, then = self._marks[0]
             rate = (self._done - then) / max(now - since, 1e-9)
             left = max(self._total - self._done, 0) / rate if rate else None
-            snapshot = Snapshot(self._done, self._total, rate, left)
+            snapshot = Snapshot(self._what, self._done, self._total, rate, left)
         self._show(snapshot)

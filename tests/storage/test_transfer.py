@@ -414,12 +414,13 @@ def test_memory_stays_bounded_whatever_is_moved(s3_environment: dict[str, str], 
 def test_progress_tells_bytes_rate_and_time_left() -> None:
     now = [0.0]
     shown: list[Snapshot] = []
-    progress = Progress(shown.append, every=1.0, clock=lambda: now[0])
+    progress = Progress("publishing", shown.append, every=1.0, clock=lambda: now[0])
     progress.expect(1000)
     for second in range(1, 5):
         now[0] = second / 2
         progress.moved(100)
     assert [(s.done, s.total, s.rate, s.left) for s in shown] == [(200, 1000, 200.0, 4.0), (400, 1000, 200.0, 3.0)]
+    assert str(Snapshot("fetching", 2 * 10**9, 3 * 10**9, 5e8, 2.0)) == "fetching 2,000 of 3,000 MB, 500 MB/s, 2 s left"
     progress.expect(-500)
     now[0] = 3.0
     progress.moved(100)
@@ -428,7 +429,7 @@ def test_progress_tells_bytes_rate_and_time_left() -> None:
 
 def test_what_is_over_at_once_shows_no_progress() -> None:
     shown: list[Snapshot] = []
-    progress = Progress(shown.append, every=1.0, clock=lambda: 0.0)
+    progress = Progress("publishing", shown.append, every=1.0, clock=lambda: 0.0)
     progress.expect(10)
     progress.moved(10)
     assert shown == []
