@@ -8,7 +8,11 @@ from importlib import import_module
 
 import click
 
-BENCHMARKS = {"main-job": "tests.benchmarks.main_job", "training": "tests.benchmarks.training"}
+BENCHMARKS = {
+    "main-job": "tests.benchmarks.main_job",
+    "training": "tests.benchmarks.training",
+    "transfer": "tests.benchmarks.transfer",
+}
 
 
 @click.command()
