@@ -1,4 +1,4 @@
-"""Upload and download against s5cmd, obstore, boto3 and the AWS command line: a large file, a SavedModel's tree, small files.
+"""Upload and download against s5cmd, obstore, boto3 and the AWS command line: a large file, a SavedModel's tree, small ones.
 
 Every client runs in a process of its own, in turns within a round; a bar is the median over rounds of ours to the fastest
 other one of that round. Ours hashes every byte and checks it at the other end; the others check what they check by default.
@@ -97,10 +97,12 @@ def _race(
         prefixes = {name: uuid.uuid4().hex for name in turn}
         for name in turn:
             took["up", name].append(_move(name, "up", source, bucket, prefixes[name], environment))
+            _say(what, "up", name, took)
         for name in turn:
             target = scratch / "down"
             target.mkdir()
             took["down", name].append(_move(name, "down", target, bucket, prefixes["ours"], environment))
+            _say(what, "down", name, took)
             _check(source, target, f"{what}: {name}")
             shutil.rmtree(target)
     for way in ("up", "down"):
@@ -120,6 +122,10 @@ def _race(
         ]
         if others:
             bars[f"{what}, {way}: ours to the fastest other"] = bar(statistics.median(ratios), _TARGETS.get(what, ">= 1"))
+
+
+def _say(what: str, way: str, name: str, took: dict[tuple[str, str], list[_Took]]) -> None:
+    print(f"{what}, {way}: {name} {took[way, name][-1].seconds:.2f} s", file=sys.stderr, flush=True)
 
 
 def _move(name: str, way: str, folder: Path, bucket: str, prefix: str, environment: dict[str, str]) -> _Took:
@@ -160,7 +166,7 @@ def _run(command: list[str], environment: dict[str, str]) -> _Took:
 
 
 def _installed(name: str) -> bool:
-    return name in {"ours", "obstore", "boto3"} or shutil.which(name.split(" ")[0]) is not None
+    return name in {"ours", "obstore", "boto3"} or shutil.which(name.partition(" ")[0]) is not None
 
 
 def _environment(endpoint: str, key: str, secret: str) -> dict[str, str]:
