@@ -1,7 +1,9 @@
 """Files to the store: each byte read once, hashed as it goes, and held at the other end against what was sent.
 
-A file of up to 32 MiB goes in one request. A larger one goes in parts of 16 MiB, side by side and beside other files, while
-one hash follows them in their order. What is in the store already, whole files and parts of unfinished uploads, is not sent
+A file of up to 16 MiB goes in one request, with its SHA-256. A larger one goes in parts of that size, side by side and
+beside other files, while one SHA-256 follows them in their order. What the store holds a part against is a CRC-32 where it
+says that it knows them (S3, MinIO, SeaweedFS), for a second SHA-256 would cost as much as sending; else the SHA-256 in the
+request's signature (Ceph). What is in the store already, whole files and parts of unfinished uploads, is not sent
 again: sizes and ETags (MD5) tell, without a note on this side that could be lost or wrong. A store whose ETags are no MD5
 (SSE-KMS) gets everything again.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,10 +30,10 @@ from tasks.storage.progress import Moved, nobody
 from tasks.storage.store import Store
 
 PART = 16 * 2**20
-SINGLE = 2 * PART
+SINGLE = PART
 _MAX_PARTS = 10_000  # S3's limit for one upload
 _FEEDERS = 3  # large files at once; each is hashed by one thread
-_SIGNER = "s3v4-checksum-known"
+_UNSIGNED = "s3v4-unsigned-payload"
 _LONGEST_KEY = 1024  # bytes, S3's limit
 
 
@@ -86,7 +89,6 @@ def upload(
         large = [name for name in names if sizes[name] > SINGLE]
         small = [name for name in names if sizes[name] <= SINGLE]
         with Lanes() as lanes, ThreadPoolExecutor(_FEEDERS, thread_name_prefix="feeder") as feeders:
-            _hash_parts_once(store)
             job = _Job(store, folder, prefix, _present(store, prefix), lanes, moved, expect)
             done: dict[str, Future[FileEntry]] = {}
             for name in large:
@@ -164,7 +166,7 @@ class _Parts:
             if known and md5(body) in known:
                 job.lanes.release(count)
                 job.expect(-count)
-                sent.append({"PartNumber": number, "ETag": f'"{md5(body)}"', "ChecksumSHA256": _checksum(body)})
+                sent.append({"PartNumber": number, "ETag": f'"{md5(body)}"', "ChecksumCRC32": _crc32(body)})
             else:
                 sent.append(job.lanes.start(count, partial(self._send_part, number, body)))
             sha.update(body)
@@ -184,16 +186,19 @@ class _Parts:
         return entry
 
     def _send_part(self, number: int, body: bytes) -> dict[str, Any]:
-        job, checksum = self._job, _checksum(body)
+        job, check = self._job, _crc32(body)
         with job.store.errors(job.key(self._path)):
             answer = job.store.client.upload_part(
-                **self._where, UploadId=self._id, PartNumber=number, Body=body, ChecksumSHA256=checksum
+                **self._where, UploadId=self._id, PartNumber=number, Body=body, ChecksumCRC32=check
             )
         job.moved(len(body))
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": check}
 
     def _new(self) -> str:
-        return self._job.store.client.create_multipart_upload(**self._where, ChecksumAlgorithm="SHA256")["UploadId"]
+        answer = self._job.store.client.create_multipart_upload(**self._where, ChecksumAlgorithm="CRC32")
+        if answer.get("ChecksumAlgorithm") == "CRC32":
+            _let_parts_go_unsigned(self._job.store)
+        return answer["UploadId"]
 
     def _unfinished(self) -> tuple[str, dict[int, set[str]]] | None:
         """An upload of this key that somebody began, and the ETags of its parts."""
@@ -214,19 +219,19 @@ class _Parts:
             return None
 
 
-def _hash_parts_once(store: Store) -> None:
-    """Let botocore sign a part with the SHA-256 that goes with it as its checksum, in place of a second one of its own."""
+def _let_parts_go_unsigned(store: Store) -> None:
+    """Spare parts the SHA-256 in their signature, over plain HTTP too: this store holds them against their CRC-32."""
     from botocore import auth
 
-    class ChecksumKnown(auth.S3SigV4Auth):
+    class UnsignedPayload(auth.S3SigV4Auth):
         def payload(self, request: Any) -> str:
-            return base64.b64decode(request.headers["x-amz-checksum-sha256"]).hex()
+            return auth.UNSIGNED_PAYLOAD
 
     def choose(signature_version: Any, **_: Any) -> Any:
-        return _SIGNER if signature_version == "s3v4" else None
+        return _UNSIGNED if signature_version == "s3v4" else None
 
-    auth.AUTH_TYPE_MAPS.setdefault(_SIGNER, ChecksumKnown)
-    store.client.meta.events.register("choose-signer.s3.UploadPart", choose, unique_id=_SIGNER)
+    auth.AUTH_TYPE_MAPS.setdefault(_UNSIGNED, UnsignedPayload)
+    store.client.meta.events.register("choose-signer.s3.UploadPart", choose, unique_id=_UNSIGNED)
 
 
 def _check_lengths(store: Store, prefix: str, names: Sequence[str]) -> None:
@@ -278,5 +283,5 @@ def _read(descriptor: int, at: int, count: int) -> bytes:
     return body
 
 
-def _checksum(body: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(body).digest()).decode()
+def _crc32(body: bytes) -> str:
+    return base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()

@@ -4,7 +4,7 @@ Every client runs in a process of its own, in turns within a round; a bar is the
 other one of that round. Ours hashes every byte and checks it at the other end; the others check what they check by default.
 Python clients are timed from the call, commands as a whole. obstore comes with the project; for the others, outside of it
 (they would bring another botocore): `uv tool install s5cmd`, `uv tool install awscli`. What is not there is left out, and
-its row says so.
+its row says so. `TMPDIR=/dev/shm` (16 GB) takes the disk out of it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ import psutil
 from tests.benchmarks.harness import bar, python
 
 _MIB = 2**20
+_BUCKET = "models"
 _CLIENTS = ("ours", "obstore", "s5cmd", "boto3", "aws s3 cp")
 _TARGETS = {"1 GiB file": ">= 1", "tree of 12 files, 300 MB": ">= 1", "2,000 files of 50 kB": ">= 0.9"}
 _TO_NOWHERE = ("ours", "obstore", "s5cmd", "boto3")
@@ -58,18 +59,11 @@ def measure(rounds: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         bars: dict[str, Any] = {}
         clients = [name for name in _CLIENTS if _installed(name)]
         rows += [{"what": f"{name} is not installed"} for name in _CLIENTS if name not in clients]
-        from tasks.storage import embedded  # after the folder is set
-
-        server = embedded.running()
-        access = server.access
-        environment = _environment(access.endpoint, access.access_key, access.secret_key)
         for what, source in sources.items():
-            _race(what, source, clients, rounds, access.bucket, environment, scratch, rows, bars)
-        server.close()
-        with _null_sink(sources["1 GiB file"]) as endpoint:
-            environment = _environment(endpoint, "key", "secret")
-            there = [name for name in clients if name in _TO_NOWHERE]
-            _race("1 GiB file, no storage", sources["1 GiB file"], there, rounds, "models", environment, scratch, rows, {})
+            _race(what, source, clients, rounds, partial(_seaweedfs, scratch), scratch, rows, bars)
+        there = [name for name in clients if name in _TO_NOWHERE]
+        large = sources["1 GiB file"]
+        _race("1 GiB file, no storage", large, there, rounds, partial(_null_sink, large), scratch, rows, bars)
         peak = max(row["peak_mb"] for row in rows if row["what"].endswith(": ours"))
         bars["peak memory above the idle interpreter, MB"] = bar(peak, "<= 300")
         return rows, bars
@@ -82,29 +76,28 @@ def _race(
     source: Path,
     clients: list[str],
     rounds: int,
-    bucket: str,
-    environment: dict[str, str],
+    server: Callable[[], AbstractContextManager[dict[str, str]]],
     scratch: Path,
     rows: list[dict[str, Any]],
     bars: dict[str, Any],
 ) -> None:
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     took: dict[tuple[str, str], list[_Took]] = {(way, name): [] for way in ("up", "down") for name in clients}
-    environment = environment | {"ENTRIES": str(scratch / "entries.json")}
     for number in range(rounds):
         # Whoever comes first finds a colder server: each round another one does.
         turn = clients[number % len(clients) :] + clients[: number % len(clients)]
-        prefixes = {name: uuid.uuid4().hex for name in turn}
-        for name in turn:
-            took["up", name].append(_move(name, "up", source, bucket, prefixes[name], environment))
-            _say(what, "up", name, took)
-        for name in turn:
-            target = scratch / "down"
-            target.mkdir()
-            took["down", name].append(_move(name, "down", target, bucket, prefixes["ours"], environment))
-            _say(what, "down", name, took)
-            _check(source, target, f"{what}: {name}")
-            shutil.rmtree(target)
+        with server() as address:
+            environment = address | {"ENTRIES": str(scratch / "entries.json")}
+            for name in turn:
+                took["up", name].append(_move(name, "up", source, f"from-{name.partition(' ')[0]}", environment))
+                _say(what, "up", name, took)
+            for name in turn:
+                target = scratch / "down"
+                target.mkdir()
+                took["down", name].append(_move(name, "down", target, "from-ours", environment))
+                _say(what, "down", name, took)
+                _check(source, target, f"{what}: {name}")
+                shutil.rmtree(target)
     for way in ("up", "down"):
         for name in clients:
             runs = took[way, name]
@@ -128,8 +121,8 @@ def _say(what: str, way: str, name: str, took: dict[tuple[str, str], list[_Took]
     print(f"{what}, {way}: {name} {took[way, name][-1].seconds:.2f} s", file=sys.stderr, flush=True)
 
 
-def _move(name: str, way: str, folder: Path, bucket: str, prefix: str, environment: dict[str, str]) -> _Took:
-    place = f"s3://{bucket}/{prefix}/"
+def _move(name: str, way: str, folder: Path, prefix: str, environment: dict[str, str]) -> _Took:
+    place = f"s3://{_BUCKET}/{prefix}/"
     if name in {"s5cmd", "aws s3 cp"}:
         ends = (f"{folder}/", place) if way == "up" else (place, f"{folder}/")
         if name == "s5cmd":
@@ -139,7 +132,7 @@ def _move(name: str, way: str, folder: Path, bucket: str, prefix: str, environme
             command = ["aws", "s3", "cp", "--recursive", "--only-show-errors", *ends]
         return _run(command, environment)
     done = subprocess.run(
-        python("-m", "tests.benchmarks.mover", name, way, str(folder), bucket, prefix),
+        python("-m", "tests.benchmarks.mover", name, way, str(folder), _BUCKET, prefix),
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -211,12 +204,29 @@ def _same(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def _null_sink(folder: Path) -> Iterator[str]:
+def _seaweedfs(scratch: Path) -> Iterator[dict[str, str]]:
+    """A new embedded server for each round, so that the disk holds one round at most."""
+    from tasks.storage.embedded import EmbeddedStore  # after the folders are set
+
+    folder = scratch / "store"
+    folder.mkdir()
+    server = EmbeddedStore(folder)
+    try:
+        server.wait_until_up()
+        yield _environment(server.access.endpoint, server.access.access_key, server.access.secret_key)
+    finally:
+        server.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _null_sink(folder: Path) -> Iterator[dict[str, str]]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.null_sink", str(folder)], stdout=subprocess.PIPE, text=True
     ) as sink:
         try:
-            yield f"http://127.0.0.1:{sink.stdout.readline().strip() if sink.stdout else ''}"
+            port = sink.stdout.readline().strip() if sink.stdout else ""
+            yield _environment(f"http://127.0.0.1:{port}", "key", "secret")
         finally:
             sink.terminate()
 
