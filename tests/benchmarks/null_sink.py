@@ -1,4 +1,4 @@
-"""An S3 server without storage, to see what a client alone can do: what is put is counted, what is got comes from files."""
+"""An S3 server without storage, to see what a client alone can do: puts are forgotten, gets come from a folder's files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _BUFFER = 1 << 20
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Takes every signature; knows puts, uploads in parts, ranged gets, and lists that are empty."""
+    """Takes every signature; knows puts, uploads in parts, ranged gets, and lists, empty before the first upload."""
 
     protocol_version = "HTTP/1.1"
     folder = Path()
+    filled = False
 
     def do_PUT(self) -> None:
         """Read the body and forget it."""
@@ -30,10 +31,12 @@ class Sink(BaseHTTPRequestHandler):
         """Begin or complete an upload in parts."""
         self._swallow()
         begins = "uploads" in parse_qs(urlsplit(self.path).query, keep_blank_values=True)
+        Sink.filled |= not begins
         self._answer(
             b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
             if begins
-            else b"<CompleteMultipartUploadResult><ETag>0</ETag></CompleteMultipartUploadResult>"
+            else b"<CompleteMultipartUploadResult><ETag>0</ETag></CompleteMultipartUploadResult>",
+            {"x-amz-checksum-algorithm": self.headers["x-amz-checksum-algorithm"]} if begins else None,
         )
 
     def do_HEAD(self) -> None:
@@ -42,8 +45,9 @@ class Sink(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """A list, or bytes of a file."""
-        if urlsplit(self.path).query and "x-id" not in self.path:
-            self._answer(b"<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>")
+        query = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
+        if "list-type" in query or "uploads" in query:
+            self._answer(self._list(query["prefix"][0]))
             return
         with self._file().open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -59,6 +63,15 @@ class Sink(BaseHTTPRequestHandler):
             while start <= end:
                 start += os.sendfile(self.connection.fileno(), file.fileno(), start, end - start + 1)
 
+    def _list(self, prefix: str) -> bytes:
+        items = "".join(
+            f"<Contents><Key>{prefix.rstrip('/')}/{path.name}</Key><Size>{path.stat().st_size}</Size><ETag>0</ETag>"
+            "<LastModified>2026-11-23T00:00:00Z</LastModified></Contents>"
+            for path in self.folder.iterdir()
+            if Sink.filled
+        )
+        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>".encode()
+
     def _file(self) -> Path:
         return self.folder / urlsplit(self.path).path.rpartition("/")[2]
 
@@ -71,7 +84,8 @@ class Sink(BaseHTTPRequestHandler):
     def _answer(self, body: bytes, headers: dict[str, str] | None = None, length: int | None = None) -> None:
         self.send_response(200)
         for name, value in (headers or {}).items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.send_header("Last-Modified", "Mon, 23 Nov 2026 00:00:00 GMT")
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
