@@ -1,4 +1,4 @@
-"""The process in which a job at a desk runs the flow `return`. It trains nothing, and has a fresh process measure."""
+"""The process in which a job at a desk runs the flows `return` and `matrix`. It trains nothing; fresh processes measure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from tasks.children import quick_imports, serve
 from tasks.verification.loader import Loader
 
 with quick_imports():
+    from prefect.context import SyncClientContext
+
+    from flows.matrix import matrix
     from flows.return_model import return_model
     from tasks.steps import measuring_with, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
+    from tasks.verification.matrix import Row
 
 
 def main() -> None:
@@ -23,8 +27,13 @@ def main() -> None:
         def tell(news: Any) -> None:
             if isinstance(news, Snapshot):
                 emit({"transfer": asdict(news)})
-            else:
-                emit({"returned": news.model_dump(mode="json")})
+                return
+            emit({"row" if isinstance(news, Row) else "returned": news.model_dump(mode="json")})
+
+        if "environments" in request["parameters"]:
+            with reporting_to(tell):
+                emit({"matrix": matrix(**request["parameters"]).model_dump(mode="json")})
+            return
 
         try:
             with (
@@ -37,4 +46,5 @@ def main() -> None:
             if request["more"]:
                 spare.append(Loader())
 
-    serve(handle)
+    with SyncClientContext.get_or_create():  # one client for all flows, made while the server still starts
+        serve(handle)

@@ -27,13 +27,15 @@ class PrefectServer:
 
     def __init__(self) -> None:
         self._own: SharedServer | None = None
-        url = _configured_url()
+        url = configured_url()
         if url:
             self.url = url
             return
         # For this process and every child of it. The client must not start a temporary server of its own.
         os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
         os.environ["DO_NOT_TRACK"] = "1"
+        # It is of this very installation.
+        os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"
         self._own = SharedServer(data_folder() / "prefect", _recipe)
         atexit.register(self._own.close)
         self.url = self._own.state["url"]
@@ -89,7 +91,7 @@ class PrefectServer:
             self._own.close()
 
 
-def _configured_url() -> str | None:
+def configured_url() -> str | None:
     """The API URL that the user configured for Prefect, wherever Prefect looks for one."""
     if os.environ.get(_API_URL):
         return os.environ[_API_URL]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,8 +21,7 @@ from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:
     from flows.desk import Outcome
-    from tasks.storage import Manifest
-    from tasks.storage.versions import ModelSummary
+    from tasks.safety import Inspection
     from tasks.verification import Verdict
 
 _SHORT = {
@@ -35,6 +35,9 @@ _LINE_SECONDS = 5.0  # between two lines on a transfer
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
+
+
+_SEVERITY_STYLES = {"dangerous": "bold red", "suspicious": "yellow", "note": "dim"}
 
 
 class Board:
@@ -77,6 +80,8 @@ class Board:
                 self._bars.start_task(bar)
             self._bars.update(bar, completed=epoch["number"], total=epoch["total"], description=logs)
             self._line(f"{scenario}: epoch {epoch['number']}/{epoch['total']}  {logs}")
+        elif "note" in event:
+            self._bars.console.print(f"{scenario}: {event['note']}", markup=False, soft_wrap=True)
         elif "published" in event:
             version = event["published"]
             self._bars.update(bar, description=f"published {version['uri']}")
@@ -139,7 +144,29 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
         Text(f'load_model("{o.version}")') if o.error is None else Text(f"{o.version} was refused", style="bold red")
         for o in outcomes
     ]
+    lines += [Text(f"{o.version}: {o.returned.unwritten}", style="yellow") for o in outcomes if o.returned.unwritten]
     return Group(numbers, kept, Text("from tasks import load_model", style="dim"), *lines)
+
+
+def inspection(target: str, found: Inspection) -> Group:
+    """What `inspect` found, and how much it looked at."""
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("severity", "kind", "where", "what it is"):
+        table.add_column(name, overflow="fold", no_wrap=name == "severity")
+    for f in found.findings:
+        table.add_row(Text(f.severity, style=_SEVERITY_STYLES[f.severity]), f.kind, f.where, f.message)
+    counts = Counter(f.severity for f in found.findings)
+    if counts["dangerous"]:
+        verdict = Text("dangerous", style="bold red")
+    elif counts["suspicious"]:
+        verdict = Text("suspicious", style="yellow")
+    else:
+        verdict = Text("nothing to fear", style="bold green")
+    files = f"{found.files} file{'' if found.files == 1 else 's'}"
+    rate = human_bytes(round(found.bytes / max(found.seconds, 1e-9)))
+    size = f"{files}, {human_bytes(found.bytes)} in {found.seconds:.2f} s ({rate}/s)"
+    line = Text.assemble(verdict, f"  {target}  ", (size, "dim"))
+    return Group(table, line) if found.findings else Group(line)
 
 
 def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
@@ -156,52 +183,12 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     ):
         yield Text.assemble("  ", _yes(value), f"  {name}", (more if value is not None or "not for" in more else "", "dim"))
     yield Text(f"  what survived: {', '.join(p for p in PROMISES if verdict.survived.get(p)) or 'nothing'}")
+    for finding in verdict.allowed:
+        yield Text(f"  let through by --allow: {finding}", style="yellow")
     for line in verdict.lost:
         yield Text(f"  not brought back: {line}", style="yellow")
     if path:
         yield Text(f"  files: {path}")
-
-
-def models(summaries: Iterable[ModelSummary]) -> Table:
-    """The table of `list`."""
-    table = _table("")
-    table.title = None
-    table.add_column("model", overflow="fold")
-    table.add_column("versions", justify="right")
-    table.add_column("latest", no_wrap=True)
-    table.add_column("other aliases", overflow="fold")
-    for s in summaries:
-        others = ", ".join(alias for alias in s.aliases if alias != "latest")
-        table.add_row(s.model, str(s.versions), s.latest or "none verified yet", others)
-    return table
-
-
-def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], aliases: list[str]) -> Table:
-    """The table of `show`."""
-    table = Table(show_header=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    arguments = " ".join(f"{k}={v!r}" for k, v in manifest.definition.arguments.items())
-    rows = [
-        ("version", f"{manifest.model}@{manifest.version}"),
-        ("aliases", ", ".join(aliases) or "none"),
-        ("where", uri),
-        ("created", manifest.created.isoformat(timespec="seconds")),
-        ("format", manifest.format),
-        ("definition", f"{manifest.definition.reference} {arguments}"),
-        ("data", f"{manifest.data.source}  sha256 {manifest.data.sha256[:16]}…"),
-        ("training", f"{manifest.training.loop}, {len(manifest.carried.epoch_seconds)} epochs"),
-        ("metrics", "  ".join(f"{k} {v:.4f}" for k, v in manifest.training.metrics.items())),
-        ("size", f"{human_bytes(manifest.bytes)} in {len(manifest.files)} files"),
-        ("weights", f"{len(manifest.carried.weights)} variables"),
-        ("environment", f"Python {manifest.environment.python}, TensorFlow {manifest.environment.tensorflow}, "
-                        f"Keras {manifest.environment.keras}"),
-        *(("note", note) for note in manifest.training.notes),
-        *(("verdict", f"{v.at.isoformat(timespec='seconds')}  {_passed(v)}") for v in verdicts),
-    ]  # fmt: skip
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def _table(title: str) -> Table:
@@ -216,7 +203,3 @@ def _yes(value: bool | None) -> Text:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
-
-
-def _passed(verdict: Verdict) -> str:
-    return "passed" if verdict.passed else f"refused: {'; '.join(verdict.reasons)}"

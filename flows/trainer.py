@@ -11,6 +11,7 @@ from tasks.errors import InputError
 with quick_imports():
     import h5py  # noqa: F401  # Keras imports it when it saves
     import tensorflow as tf
+    from prefect.context import SyncClientContext
     from prefect.exceptions import ParameterTypeError
 
     from flows.scenarios import SCENARIOS, scenario_flow
@@ -29,7 +30,9 @@ def main() -> None:
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         def tell(news: Any) -> None:
-            if isinstance(news, Epoch):
+            if isinstance(news, str):
+                emit({"note": news})
+            elif isinstance(news, Epoch):
                 emit({"epoch": asdict(news)})
             elif isinstance(news, Snapshot):
                 emit({"transfer": asdict(news)})
@@ -42,4 +45,5 @@ def main() -> None:
             except ParameterTypeError as error:
                 raise InputError(str(error)) from None
 
-    serve(handle)
+    with SyncClientContext.get_or_create():  # one client for all flows, made while the server still starts
+        serve(handle)

@@ -50,6 +50,20 @@ class MismatchError(InputError):
     kind = "mismatch"
 
 
+class PinnedError(InputError):
+    """A version can't be removed: an alias points at it, or is about to.
+
+    Attributes:
+        alias: Its name.
+    """
+
+    kind = "pinned"
+
+    def __init__(self, message: str, alias: str = "") -> None:
+        super().__init__(message)
+        self.alias = alias
+
+
 class UnsafeError(RoundtripError):
     """Refused before anything was loaded: tampered with, or able to run, read or write something."""
 
@@ -68,6 +82,12 @@ class DeniedError(UnreachableError):
     """The store answers, but not to these credentials, or without a guarantee that we need: trying again changes nothing."""
 
     kind = "denied"
+
+
+class ForbiddenError(DeniedError):
+    """The store knows these credentials, and they may not do this: they may do something else."""
+
+    kind = "forbidden"
 
 
 class NotFoundError(RoundtripError):

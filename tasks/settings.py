@@ -1,4 +1,4 @@
-"""What is configured: `ROUNDTRIP_STORE` with its options, and the folders. The rest is the AWS SDK's or Prefect's own."""
+"""What is configured: `ROUNDTRIP_STORE` with its options. The rest is the AWS SDK's or Prefect's own."""
 
 from __future__ import annotations
 

@@ -2,18 +2,23 @@
 
 Fifth room. `open_store(config)` gives a `Store`; `publish` uploads a bundle and commits it by writing its manifest;
 `resolve` turns `model@alias` into a version; `fetch` brings a version's files back, each checked; `move_alias` appends to
-an alias' history. The protocol, its invariants and what a reader sees after a crash: README.md in this folder.
+an alias' history; `list_models` is the catalog; `remove_version` removes one version, `plan` and `carry_out` what nobody
+needs any more. The protocol, its invariants and what a reader sees after a crash: README.md in this folder.
 """
 
-from tasks.storage.aliases import Revision, advance_latest, alias_history, move_alias
+from tasks.storage.aliases import Revision, advance_latest, alias_history, move_alias, take_away
+from tasks.storage.catalog import Filter, ModelSummary, list_models
+from tasks.storage.checkpoints import StoredCheckpoints
 from tasks.storage.client import Access
+from tasks.storage.collect import Done, Plan, Removal, carry_out, plan
 from tasks.storage.manifest import Environment, FileEntry, Manifest
+from tasks.storage.removal import Freed, remove_model, remove_version
+from tasks.storage.retention import Retention
 from tasks.storage.store import Store, open_store
 from tasks.storage.versions import (
     VersionRef,
     commit,
     fetch,
-    list_models,
     list_versions,
     publish,
     read_manifest,
@@ -23,22 +28,35 @@ from tasks.storage.versions import (
 
 __all__ = [
     "Access",
+    "Done",
     "Environment",
     "FileEntry",
+    "Filter",
+    "Freed",
     "Manifest",
+    "ModelSummary",
+    "Plan",
+    "Removal",
+    "Retention",
     "Revision",
     "Store",
+    "StoredCheckpoints",
     "VersionRef",
     "advance_latest",
     "alias_history",
+    "carry_out",
     "commit",
     "fetch",
     "list_models",
     "list_versions",
     "move_alias",
     "open_store",
+    "plan",
     "publish",
     "read_manifest",
+    "remove_model",
+    "remove_version",
     "resolve",
+    "take_away",
     "upload_files",
 ]

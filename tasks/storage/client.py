@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from tasks.errors import DeniedError, InputError, UnreachableError
 from tasks.settings import StoreConfig
+from tasks.storage import retries
 from tasks.storage.failures import CHECK_ADDRESS, DENIED, Translate
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 THREADS = 8
+_ATTEMPTS = 6
+_CONNECTIONS = 40  # kept open at most: the guarantees' 20 racing writers, and the checks beside them
 _WRITES = ("PutObject", "CreateMultipartUpload")
 _SERVER_ERROR, _PASSING = 500, {429, 502, 503, 504}  # the second: what a gateway says for a server that is busy or coming up
 # Of the first contact alone: a wrong address is said within five seconds, while a long transfer is patient.
@@ -67,8 +70,10 @@ def make_client(access: Access, options: StoreConfig) -> S3Client:
         InputError: The endpoint is no URL, there is no region, or a setting of the AWS SDK can't be used.
     """
     # `standard` waits with jitter between attempts.
-    retries = {"mode": "standard", "total_max_attempts": 6}
-    return _client(access, options, retries=retries, connect_timeout=5, read_timeout=120)
+    mode = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
+    client = _client(access, options, retries=mode, connect_timeout=5, read_timeout=120)
+    retries.try_again(client, _ATTEMPTS)
+    return client
 
 
 def first_contact(access: Access, options: StoreConfig, bucket: str, prefix: str) -> None:
@@ -113,7 +118,7 @@ def first_contact(access: Access, options: StoreConfig, bucket: str, prefix: str
 
 def _client(access: Access, options: StoreConfig, **patience: Any) -> S3Client:
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, CredentialRetrievalError, SSOError, TokenRetrievalError
 
     given = dict(access.client)
     theirs: Config | None = given.pop("config", None)
@@ -123,7 +128,7 @@ def _client(access: Access, options: StoreConfig, **patience: Any) -> S3Client:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         tcp_keepalive=True,
-        max_pool_connections=THREADS + 4,
+        max_pool_connections=_CONNECTIONS,
     )
     config = (config.merge(theirs) if theirs else config).merge(Config(**patience))
     try:
@@ -133,6 +138,8 @@ def _client(access: Access, options: StoreConfig, **patience: Any) -> S3Client:
             # block), only the client knows; a second one costs 5 ms.
             config = config.merge(Config(s3={"addressing_style": "path"}))
             client = access.session.client("s3", **given, config=config)
+    except (CredentialRetrievalError, SSOError, TokenRetrievalError):
+        raise  # not the configuration: whoever hands them out refused
     except (BotoCoreError, ValueError) as error:
         raise InputError(f"The AWS configuration can't be used: {error}") from error
     _add_options(client, options)

@@ -121,9 +121,10 @@ class _Arriving:
         uri = self._store.uri(self._key)
         try:
             body = memoryview(wire.get(self._store, self._key, at, count))
+            if len(body) != count:  # not a connection that broke, which is an error: once more, then the store has no more
+                body = memoryview(wire.get(self._store, self._key, at, count))
         except NotFoundError as error:
             raise UnsafeError(f"{uri} is missing or cut short, though its version was published whole.") from error
-        # Not a connection that broke, which is an error of its own: the store has no more.
         if len(body) != count:
             raise UnsafeError(f"{uri} is shorter than what was published. It was damaged or changed in the store.")
         return body

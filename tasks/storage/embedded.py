@@ -21,11 +21,11 @@ from typing import Any
 from tasks.errors import UnreachableError
 from tasks.folders import data_folder
 from tasks.shared_server import SharedServer, free_ports
+from tasks.storage import layout
 from tasks.storage.client import Access as ClientAccess
 
 BUCKET = "models"
 _READY_SECONDS = 90.0
-_SENTINEL = ".roundtrip/sentinel"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -79,7 +79,7 @@ class EmbeddedStore:
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             try:
-                client.get_object(Bucket=BUCKET, Key=_SENTINEL)["Body"].read()
+                client.get_object(Bucket=BUCKET, Key=layout.SENTINEL)["Body"].read()
             except ClientError as error:
                 last: Exception = error
                 code = error.response["Error"]["Code"]
@@ -87,7 +87,7 @@ class EmbeddedStore:
                     if code == "NoSuchBucket":
                         client.create_bucket(Bucket=BUCKET)
                     if code in {"NoSuchBucket", "NoSuchKey"}:
-                        client.put_object(Bucket=BUCKET, Key=_SENTINEL, Body=b"up")
+                        client.put_object(Bucket=BUCKET, Key=layout.SENTINEL, Body=b"up")
                 except (BotoCoreError, ClientError) as second:
                     last = second
             except BotoCoreError as error:

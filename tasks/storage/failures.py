@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.errors import ConflictError, DeniedError, NotFoundError, RoundtripError, UnreachableError
+from tasks.errors import ConflictError, DeniedError, ForbiddenError, NotFoundError, RoundtripError, UnreachableError
 
 DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _BAD_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestExpired"}
-_ABSENT = {"404", "NoSuchKey", "NotFound", "416", "InvalidRange"}  # the last two: no such bytes of it
-_TAKEN = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
+_ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchUpload", "416", "InvalidRange"}  # the last two: no such bytes of it
+_TAKEN = {"412", "PreconditionFailed"}
 _WRONG_REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "301", "IllegalLocationConstraintException"}
 _SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
 
@@ -58,7 +58,9 @@ def _refusal(error: Any, url: str, at: str, what: str) -> RoundtripError:
     elif code in _BAD_CREDENTIALS:
         result = DeniedError(f"The store {url} at {at} refuses the credentials ({code}). Check AWS_PROFILE or the keys.")
     elif code in DENIED:
-        result = DeniedError(f"The store {url} denies {operation} on {what!r} to these credentials.")
+        # Who may not list the whole bucket is told the same about keys that are not there.
+        or_absent = " Or there is no such key." if operation in {"GetObject", "HeadObject"} else ""
+        result = ForbiddenError(f"The store {url} denies {operation} on {what!r} to these credentials.{or_absent}")
     elif code in _WRONG_REGION:
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region = said.get("Region") or headers.get("x-amz-bucket-region", "another region")

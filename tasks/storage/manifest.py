@@ -11,6 +11,10 @@ from tasks.definitions import Definition
 from tasks.serialization import Carried
 from tasks.storage.layout import check_relative
 
+# What stands in the place of a manifest when its version was removed: for ever, so that a publisher that was slow, or a
+# request that was late, can't bring half of it back. No manifest has this size, so a list alone tells the two apart.
+REMOVED = b'{"removed": true}\n'
+
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -179,11 +179,7 @@ class _Parts:
             except InputError:
                 job.store.client.abort_multipart_upload(**self._where, UploadId=self._id)
                 raise
-            job.store.client.complete_multipart_upload(
-                **self._where,
-                UploadId=self._id,
-                MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
-            )
+            self._complete(parts)
         return entry
 
     def _send_part(self, number: int, body: bytes) -> dict[str, Any]:
@@ -194,6 +190,17 @@ class _Parts:
             )
         job.moved(len(body))
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": check}
+
+    def _complete(self, parts: list[dict[str, Any]]) -> None:
+        from botocore.exceptions import ClientError
+
+        store = self._job.store
+        try:
+            store.client.complete_multipart_upload(**self._where, UploadId=self._id, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+        except ClientError as error:
+            # The answer to botocore's second attempt, where the first one was done and its response lost.
+            if error.response["Error"].get("Code") != "NoSuchUpload" or store.size(self._job.key(self._path)) != self._size:
+                raise
 
     def _new(self) -> str:
         answer = self._job.store.client.create_multipart_upload(**self._where, ChecksumAlgorithm="CRC32")

@@ -1,4 +1,4 @@
-"""Versions: publish, resolve, read, fetch, list.
+"""Versions: publish, resolve, read, fetch.
 
 Publishing uploads every file first and writes the manifest last, with put-if-absent; that one small write is the commit.
 Readers start from manifests alone, so a version whose publisher died is not there at all.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.errors import InputError, NotFoundError, UnreachableError, UnsafeError
-from tasks.storage import layout
-from tasks.storage.aliases import aliases, resolve_alias
+from tasks.errors import ConflictError, InputError, NotFoundError, UnreachableError, UnsafeError
+from tasks.storage import index, layout
+from tasks.storage.aliases import resolve_alias
 from tasks.storage.cache import blob_copied, cached
-from tasks.storage.manifest import Manifest
+from tasks.storage.manifest import REMOVED, Manifest
 from tasks.storage.store import Store
 from tasks.storage.transfer import Moved, download, nobody, upload
 
@@ -37,17 +38,6 @@ class VersionRef(BaseModel):
         return f"{self.model}@{self.version}"
 
 
-class ModelSummary(BaseModel):
-    """One line of `list`."""
-
-    model_config = {"frozen": True}
-
-    model: str
-    versions: int
-    latest: str | None
-    aliases: dict[str, str]
-
-
 def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobody, expect: Moved = nobody) -> VersionRef:
     """Upload a bundle and commit it.
 
@@ -62,7 +52,8 @@ def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobod
         expect: Called with the number of bytes that are to go.
 
     Raises:
-        ConflictError: The version exists already, from another writer.
+        ConflictError: The version exists already, from another writer; or nothing was heard of this publisher for so long
+            that `gc` took it for dead.
         UnreachableError: The store failed, after retries; nothing is visible.
         InputError: A file is not what the manifest says.
     """
@@ -79,7 +70,9 @@ def upload_files(store: Store, folder: Path, manifest: Manifest, moved: Moved = 
 
 def commit(store: Store, manifest: Manifest) -> VersionRef:
     """The second half of `publish`: make a version visible whose files are all there."""
-    store.put_if_absent(layout.manifest(manifest.model, manifest.version), manifest.model_dump_json(indent=1).encode())
+    _commit(store, manifest)
+    with suppress(UnreachableError):  # it is committed, and lists find it without
+        index.enter(store, manifest)
     return reference(store, manifest)
 
 
@@ -126,6 +119,8 @@ def read_manifest(store: Store, model: str, version: str) -> Manifest:
         raw = store.get(layout.manifest(model, version))
     except NotFoundError:
         raise NotFoundError(f"There is no version {version} of {model!r} in {store.url}.") from None
+    if raw == REMOVED:
+        raise NotFoundError(f"{model}@{version} was removed from {store.url}.")
     try:
         manifest = Manifest.model_validate_json(raw)
     except ValidationError as error:
@@ -173,32 +168,28 @@ def fetch(store: Store, manifest: Manifest, to: Path | None = None, moved: Moved
 
 
 def list_versions(store: Store, model: str) -> list[str]:
-    """Committed versions, the oldest first.
+    """Committed versions, the oldest first; two list requests a thousand.
 
     Raises:
         NotFoundError: There is no such model.
     """
-    prefix = layout.versions(model)
-    places = [key.removeprefix(prefix).split("/") for key in store.keys(prefix)]
-    versions = [place[0] for place in places if place[1:] == [layout.MANIFEST] and layout.is_version(place[0])]
+    versions = [each.version for each in index.listed(store, model)]
     if not versions:
-        raise NotFoundError(f"There is no model {model!r} in {store.url}. `python -m flows list` shows what there is.")
+        raise index.no_such_model(store, model)
     return versions
 
 
-def list_models(store: Store) -> list[ModelSummary]:
-    """All models that have a committed version."""
-    summaries = []
-    for name in store.folders(""):
-        if name.startswith("."):
-            continue
-        try:
-            count = len(list_versions(store, name))
-        except NotFoundError:
-            continue
-        pointers = aliases(store, name)
-        summaries.append(ModelSummary(model=name, versions=count, latest=pointers.get(layout.LATEST), aliases=pointers))
-    return summaries
+def _commit(store: Store, manifest: Manifest) -> None:
+    key = layout.manifest(manifest.model, manifest.version)
+    try:
+        store.put_if_absent(key, manifest.model_dump_json(indent=1).encode())
+    except ConflictError:
+        if store.get(key) != REMOVED:
+            raise
+        raise ConflictError(
+            f"{manifest.model}@{manifest.version} was removed as a leftover while it was being published: the store had "
+            "heard nothing of it for longer than `gc --leftovers-older-than` allows. Nothing is visible; publish again."
+        ) from None
 
 
 def _fill_folder(store: Store, manifest: Manifest, folder: Path, moved: Moved, expect: Moved) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 
@@ -10,10 +11,9 @@ from rich.console import Console
 
 from flows import show
 from flows.desk import Outcome
-from flows.show import Board, models, summary, verdict_lines
+from flows.show import Board, summary, verdict_lines
 from tasks.errors import VerificationFailed
 from tasks.storage import VersionRef
-from tasks.storage.versions import ModelSummary
 from tasks.verification import Verdict
 from tasks.verification.returning import Returned
 
@@ -105,6 +105,15 @@ def test_without_a_terminal_a_transfer_is_one_line_every_few_seconds(monkeypatch
     assert line.endswith("digits: fetching 0 of 3,000 MB, 500 MB/s, 6 s left")
 
 
+def test_the_summary_says_what_could_not_be_written_down() -> None:
+    outcome = _outcome(passed=True)
+    told = outcome.returned.model_copy(update={"latest": False, "unwritten": "`latest` did not move: denied"})
+
+    text = _printed(summary([replace(outcome, returned=told)]))
+
+    assert text.endswith(f'load_model("digits@{_ID}")\ndigits@{_ID}: `latest` did not move: denied')
+
+
 def test_a_passed_verdict() -> None:
     text = _printed(*verdict_lines(_verdict(passed=True), "/cache"))
 
@@ -120,12 +129,3 @@ verified  digits@01a20a46-a11a-7983-83f4-37f377153497
   what survived: architecture, weights, optimizer, compile, outputs
   files: /cache"""
     )
-
-
-def test_the_list_of_models() -> None:
-    summaries = [ModelSummary(model="digits", versions=3, latest=_ID, aliases={"latest": _ID, "stable": _ID})]
-
-    text = _printed(models(summaries))
-
-    assert _ID in text
-    assert "stable" in text

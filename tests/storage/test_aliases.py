@@ -35,6 +35,9 @@ class MemoryStore:
     def get(self, key: str) -> bytes:
         return self.objects[key]
 
+    def size(self, key: str) -> int | None:
+        return len(self.objects[key]) if key in self.objects else None
+
     def keys(self, prefix: str, *, limit: int | None = None) -> list[str]:
         return sorted(k for k in self.objects if k.startswith(prefix))[:limit]
 
@@ -46,6 +49,8 @@ class AliasHistory(RuleBasedStateMachine):
     def start(self) -> None:
         self.memory = MemoryStore()
         self.store = cast("Store", self.memory)
+        for version in VERSIONS:
+            self.memory.objects[layout.manifest("m", version)] = b"there"
         self.pointers: list[str] = []  # of `latest`, the oldest first: what the law says
         self.seen: dict[str, bytes] = {}
 
@@ -109,8 +114,16 @@ AliasHistory.TestCase.settings = settings(max_examples=150, stateful_step_count=
 TestAliasHistory = AliasHistory.TestCase
 
 
+def committed(store: Store, count: int) -> list[str]:
+    """Versions of the model `m` that can be seen."""
+    versions = [layout.new_version() for _ in range(count)]
+    for version in versions:
+        put(store, layout.manifest("m", version), b"there")
+    return versions
+
+
 def test_the_history_of_eight_racing_promoters_is_one_line(store: Store) -> None:
-    versions = [layout.new_version() for _ in range(8)]
+    versions = committed(store, 8)
     with ThreadPoolExecutor(max_workers=8) as pool:
         made = list(pool.map(lambda v: move_alias(store, "m", "production", v, "verdict", "race"), versions))
     history = alias_history(store, "m", "production")
@@ -121,7 +134,7 @@ def test_the_history_of_eight_racing_promoters_is_one_line(store: Store) -> None
 
 
 def test_latest_ends_at_the_newest_whoever_verifies_last(store: Store) -> None:
-    versions = [layout.new_version() for _ in range(4)]
+    versions = committed(store, 4)
     with ThreadPoolExecutor(max_workers=4) as pool:
         list(pool.map(lambda v: advance_latest(store, "m", v, "verdict"), reversed(versions)))
     assert resolve(store, "m") == ("m", max(versions))
@@ -130,7 +143,7 @@ def test_latest_ends_at_the_newest_whoever_verifies_last(store: Store) -> None:
 
 
 def test_a_rolled_back_version_does_not_come_back_by_being_verified_again(store: Store) -> None:
-    old, new, newer = sorted(layout.new_version() for _ in range(3))
+    old, new, newer = sorted(committed(store, 3))
     assert advance_latest(store, "m", old, "verdict")
     assert advance_latest(store, "m", new, "verdict")
     move_alias(store, "m", "latest", old, "verdict", "rollback")
@@ -155,7 +168,7 @@ def test_a_damaged_revision_is_refused_as_tampered_with(store: Store, bad: bytes
 
 
 def test_an_alias_that_points_out_of_the_store_is_refused(store: Store) -> None:
-    revision = move_alias(store, "m", "latest", VERSIONS[0], "verdict", "x")
+    revision = move_alias(store, "m", "latest", *committed(store, 1), "verdict", "x")
     evil = revision.model_copy(update={"version": "../../../../etc", "number": 1})
     put(store, layout.revision("m", "latest", 1), evil.model_dump_json().encode())
     with pytest.raises(UnsafeError, match="latest"):
@@ -163,7 +176,6 @@ def test_an_alias_that_points_out_of_the_store_is_refused(store: Store) -> None:
 
 
 def test_an_alias_that_is_not_there_says_what_there_is(store: Store) -> None:
-    move_alias(store, "m", "production", VERSIONS[0], "verdict", "x")
-    put(store, layout.manifest("m", VERSIONS[0]), b"{}")
+    move_alias(store, "m", "production", *committed(store, 1), "verdict", "x")
     with pytest.raises(NotFoundError, match=r"m has no alias 'staging' \(it has: production\)"):
         resolve(store, "m@staging")
