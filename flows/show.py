@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.serialization import PROMISES
+from tasks.storage.progress import Snapshot
 from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:
     from flows.desk import Outcome
     from tasks.safety import Inspection
     from tasks.verification import Verdict
+
+_LINE_SECONDS = 5.0  # between two lines on a transfer
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
@@ -42,8 +46,11 @@ class Board:
             console=err,
             disable=not err.is_terminal,
         )
+        self._last_moment = 0.0
         self._tasks: dict[str, TaskID] = {
-            name: self._bars.add_task("waiting", total=total, name=name, start=False) for name in scenarios
+            # With nothing to count yet there is nothing to show.
+            name: self._bars.add_task("waiting", total=total, name=name, start=False, visible=total > 0)
+            for name in scenarios
         }
 
     @contextmanager
@@ -72,6 +79,15 @@ class Board:
             version = event["published"]
             self._bars.update(bar, description=f"published {version['uri']}")
             self._line(f"{scenario}: published {version['uri']} ({human_bytes(version['bytes'])})")
+        elif "transfer" in event:
+            moment = Snapshot(**event["transfer"])
+            self._bars.start_task(bar)
+            self._bars.update(
+                bar, completed=moment.done / 1e6, total=moment.total / 1e6, description=f"{moment}", visible=True
+            )
+            if time.monotonic() - self._last_moment >= _LINE_SECONDS:
+                self._last_moment = time.monotonic()
+                self._line(f"{scenario}: {moment}")
         elif "returning" in event:
             self._bars.update(bar, description="returning in another process")
         elif "verdict" in event:

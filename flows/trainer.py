@@ -16,6 +16,7 @@ with quick_imports():
 
     from flows.scenarios import MAIN_JOB, scenario_flow
     from tasks.steps import open_early, reporting_to
+    from tasks.storage.transfer import Snapshot
     from tasks.training import Epoch
 
     for _name in MAIN_JOB:
@@ -32,8 +33,12 @@ def main() -> None:
         def tell(news: Any) -> None:
             if isinstance(news, str):
                 emit({"note": news})
+            elif isinstance(news, Epoch):
+                emit({"epoch": asdict(news)})
+            elif isinstance(news, Snapshot):
+                emit({"transfer": asdict(news)})
             else:
-                emit({"epoch": asdict(news)} if isinstance(news, Epoch) else {"published": news.model_dump(mode="json")})
+                emit({"published": news.model_dump(mode="json")})
 
         with reporting_to(tell):
             try:

@@ -40,7 +40,7 @@ from tasks.serialization import Bundle
 from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
 from tasks.storage.conformance import check_store as probe_store
-from tasks.storage.transfer import file_entries
+from tasks.storage.transfer import Progress, Snapshot
 from tasks.storage.versions import reference
 from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
@@ -57,9 +57,11 @@ from tasks.verification.returning import Rebuild, Returned, definition_for, refu
 from tasks.verification.verdict import not_intact, unsafe
 
 _PROGRESS_SECONDS = 2.0
+_LOG_SECONDS, _TELL_SECONDS = 5.0, 0.5  # between two words on a transfer, to the log and to a listener
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned | Row | Cell | str], None]
+Listener = Callable[[Epoch | VersionRef | Returned | Row | Cell | Snapshot | str], None]
+_drafts: dict[Path, Manifest] = {}  # by bundle: another attempt at publishing goes on with the same version
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
@@ -204,13 +206,17 @@ def serialize(trained: Trained, definition: Definition, dataset: Dataset, format
 def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: bool = True) -> VersionRef:
     """Upload the bundle, bring it back meanwhile, commit it with its manifest where it came back, and tell the world."""
     place = _open(store)
-    version = layout.new_version()
-    run = str(flow_run.id) if flow_run.id else None
-    manifest = describe(bundle, layout.model_name(name), version, training, run)
-    (bundle.folder / "report.html").write_text(html_report(manifest))
-    manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
-    with _rehearsing(bundle.folder, manifest, rehearsal) as passed:
-        ref = storage.publish(place, bundle.folder, manifest, approve=passed)
+    draft = _drafts.get(bundle.folder)
+    if draft is None:
+        run = str(flow_run.id) if flow_run.id else None
+        draft = describe(bundle, layout.model_name(name), layout.new_version(), training, run)
+        (bundle.folder / "report.html").write_text(html_report(draft))
+        _drafts[bundle.folder] = draft
+    with _rehearsing(bundle.folder, draft, rehearsal) as passed, _moving("publishing") as progress:
+        manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
+        passed()
+    ref = storage.commit(place, manifest)
+    del _drafts[bundle.folder]
     shutil.rmtree(bundle.folder, ignore_errors=True)
     if bundle.run:
         # Who may not delete here leaves them to `gc`: the version is published all the same.
@@ -251,7 +257,8 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
     """Bring the files here, each held against the manifest; a version that was tampered with gets its verdict now."""
     place = _open(store)
     try:
-        return storage.fetch(place, manifest, Path(to) if to else None)
+        with _moving("fetching") as progress:
+            return storage.fetch(place, manifest, Path(to) if to else None, progress.moved, progress.expect)
     except UnsafeError as error:
         storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
         error.outcome = _recorded(place, manifest, not_intact(manifest, str(error)), path="")
@@ -467,6 +474,17 @@ def _rehearsing(folder: Path, manifest: Manifest, wanted: bool) -> Iterator[Call
         return
     with _rehearsers.pop() if _rehearsers else Loader() as loader, ThreadPoolExecutor(1) as beside:
         yield beside.submit(verification.rehearse, folder, manifest, loader.measure).result
+
+
+@contextmanager
+def _moving(what: str) -> Iterator[Progress]:
+    """Where a long transfer is shown: to whoever asked for it, else in the run's log."""
+    listener = _listener.get()
+    if listener is None:
+        logger = get_run_logger()
+        yield Progress(what, lambda snapshot: logger.info("%s", snapshot), _LOG_SECONDS)
+    else:
+        yield Progress(what, listener, _TELL_SECONDS)
 
 
 @contextmanager

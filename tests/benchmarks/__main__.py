@@ -14,6 +14,7 @@ BENCHMARKS = {
     "registry": "tests.benchmarks.registry",
     "scanners": "tests.benchmarks.scanners",
     "training": "tests.benchmarks.training",
+    "transfer": "tests.benchmarks.transfer",
 }
 
 
