@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.scenarios import MAIN_JOB, SCENARIOS
 from tasks.serialization import FORMATS
-from tests.e2e.commands import ROOT, Home
+from tests import samples
+from tests.e2e.commands import ROOT, Home, end_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -21,12 +23,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(tmp_path_factory.mktemp("home"), {})
 
 
+def run_hidden(folder: Path) -> list[str]:
+    """Train the model of S8, whose weights Keras does not find, and store its weights."""
+    data = samples.classes()
+    np.savez(folder / "data.npz", x=data.x, y=data.y)
+    return ["run", "weights-h5", "--model", f"{MODELS}:hidden", "--data", str(folder / "data.npz"), "--epochs", "1"]
+
+
 def test_every_format_has_its_scenario() -> None:
     assert set(SCENARIOS) == set(FORMATS)
 
 
 def test_each_scenario_is_published_and_proved(home: Home) -> None:
-    result = home.run("run", *BEYOND, "--epochs", "1", "--json")
+    result = end_of(home.start("run", *BEYOND, "--epochs", "1", "--json"), seconds=800)
 
     assert result.code == 0, result.err
     runs = {run["scenario"]: run for run in result.document["runs"]}
@@ -39,18 +48,7 @@ def test_each_scenario_is_published_and_proved(home: Home) -> None:
 
 
 def test_what_can_not_be_returned_is_not_published(home: Home) -> None:
-    arguments = (
-        "run",
-        "weights-h5",
-        "--model",
-        f"{MODELS}:hidden",
-        "--data",
-        str(_eight_numbers(home.folder)),
-        "--epochs",
-        "1",
-    )
-
-    refused = home.run(*arguments, "--name", "lost")
+    refused = home.run(*run_hidden(home.folder), "--name", "lost")
     listed = home.run("list", "--json")
 
     assert refused.code == 1
@@ -63,30 +61,9 @@ def test_what_can_not_be_returned_is_not_published(home: Home) -> None:
 
 
 def test_without_a_rehearsal_the_return_finds_it_and_latest_stays_where_it_was(home: Home) -> None:
-    arguments = (
-        "run",
-        "weights-h5",
-        "--model",
-        f"{MODELS}:hidden",
-        "--data",
-        str(_eight_numbers(home.folder)),
-        "--epochs",
-        "1",
-    )
-
-    result = home.run(*arguments, "--name", "late", "--no-rehearsal", "--json")
+    result = home.run(*run_hidden(home.folder), "--name", "late", "--no-rehearsal", "--json")
     listed = home.run("list", "--json")
 
     assert result.code == 1
     assert result.document["runs"][0]["verdict"]["weights_equal"] is False
     assert [m["latest"] for m in listed.document["models"] if m["model"] == "late"] == [None]
-
-
-def _eight_numbers(folder: Path) -> Path:
-    import numpy as np
-
-    from tests import samples
-
-    data = samples.classes()
-    np.savez(folder / "data.npz", x=data.x, y=data.y)
-    return folder / "data.npz"
