@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import InputError, NotFoundError, UnsafeError
+from tasks.storage.client import THREADS
 from tasks.storage.manifest import FileEntry
-from tasks.storage.store import THREADS, Store
+from tasks.storage.store import Store
 
 _PART = 16 * 2**20
 _SINGLE = 2 * _PART

@@ -9,8 +9,10 @@ from importlib import import_module
 import click
 
 BENCHMARKS = {
+    "inspection": "tests.benchmarks.inspection",
     "main-job": "tests.benchmarks.main_job",
     "registry": "tests.benchmarks.registry",
+    "scanners": "tests.benchmarks.scanners",
     "training": "tests.benchmarks.training",
 }
 
