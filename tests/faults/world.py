@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.retries import base, quota, standard
 
@@ -63,13 +62,9 @@ class Clients:
     """The product's client with other limits, made in milliseconds from one session."""
 
     def __init__(self, access: embedded.Access) -> None:
-        self._keys = {
-            "aws_access_key_id": access.access_key,
-            "aws_secret_access_key": access.secret_key,
-            "region_name": "us-east-1",
-        }
-        self.product = open_store(StoreConfig(url=f"s3://{access.bucket}"), self._keys | {"endpoint_url": access.endpoint})
-        self._session = boto3.session.Session(**self._keys)
+        own = access.for_client()
+        self.product = open_store(StoreConfig(url=f"s3://{access.bucket}"), own)
+        self._session = own.session
 
     def client(self, endpoint: str, *, patience: float = PATIENCE) -> Any:
         """As the product's, with few attempts and no wait between them."""
