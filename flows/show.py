@@ -73,6 +73,8 @@ class Board:
                 self._bars.start_task(bar)
             self._bars.update(bar, completed=epoch["number"], total=epoch["total"], description=logs)
             self._line(f"{scenario}: epoch {epoch['number']}/{epoch['total']}  {logs}")
+        elif "note" in event:
+            self._bars.console.print(f"{scenario}: {event['note']}", markup=False, soft_wrap=True)
         elif "published" in event:
             version = event["published"]
             self._bars.update(bar, description=f"published {version['uri']}")
@@ -126,6 +128,7 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
         Text(f'load_model("{o.version}")') if o.error is None else Text(f"{o.version} was refused", style="bold red")
         for o in outcomes
     ]
+    lines += [Text(f"{o.version}: {o.returned.unwritten}", style="yellow") for o in outcomes if o.returned.unwritten]
     return Group(numbers, kept, Text("from tasks import load_model", style="dim"), *lines)
 
 

@@ -29,7 +29,10 @@ def main() -> None:
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         def tell(news: Any) -> None:
-            emit({"epoch": asdict(news)} if isinstance(news, Epoch) else {"published": news.model_dump(mode="json")})
+            if isinstance(news, str):
+                emit({"note": news})
+            else:
+                emit({"epoch": asdict(news)} if isinstance(news, Epoch) else {"published": news.model_dump(mode="json")})
 
         with reporting_to(tell):
             try:

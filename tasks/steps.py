@@ -8,7 +8,6 @@ boto3's own attempts. What fails by bad input is not, for it would fail again.
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -34,18 +33,20 @@ from prefect.runtime import flow_run
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import DeniedError, InputError, RoundtripError, UnreachableError, UnsafeError
+from tasks.errors import DeniedError, ForbiddenError, InputError, RoundtripError, UnreachableError, UnsafeError
 from tasks.serialization import Bundle, format_named
-from tasks.settings import STORE_VARIABLE, StoreConfig
+from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
+from tasks.storage.conformance import check_store as probe_store
 from tasks.storage.manifest import DataRecord, TrainingRecord
-from tasks.storage.store import check_store as probe_store
 from tasks.storage.transfer import file_entries
 from tasks.storage.versions import reference
-from tasks.training import Epoch, Trained, TrainingConfig
+from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
-from tasks.verification import Loader, Measurement
+from tasks.verification import Loader, Measurement, Verdict
+from tasks.verification.elsewhere import EnvironmentConfig, Interpreter
 from tasks.verification.environment import current_environment
+from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_without
 from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import not_intact, unsafe
@@ -53,7 +54,7 @@ from tasks.verification.verdict import not_intact, unsafe
 _PROGRESS_SECONDS = 2.0
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned], None]
+Listener = Callable[[Epoch | VersionRef | Returned | Row | str], None]
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
@@ -61,7 +62,10 @@ _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=No
 
 @contextmanager
 def reporting_to(listener: Listener) -> Iterator[None]:
-    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned."""
+    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned.
+
+    Lines of text are about checkpoints.
+    """
     token = _listener.set(listener)
     try:
         yield
@@ -69,7 +73,7 @@ def reporting_to(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def _tell(news: VersionRef | Returned) -> None:
+def _tell(news: VersionRef | Returned | Row) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(news)
@@ -94,7 +98,7 @@ def _is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
 
 def _open(config: StoreConfig) -> storage.Store:
     """The configured store, opened once a process: a boto3 client costs 0.2 s."""
-    return _opened(config.model_copy(update={"url": config.url or os.environ.get(STORE_VARIABLE)}))
+    return _opened(config.completed())
 
 
 def open_early() -> None:
@@ -105,20 +109,24 @@ def open_early() -> None:
 
 @cache
 def _opened(config: StoreConfig) -> storage.Store:
-    if not config.aws_credentials:
+    if not (config.aws_credentials or config.s3_bucket):
         return storage.open_store(config)
-    from prefect_aws import AwsCredentials  # 2 s, and only where a block is named
+    from prefect_aws import AwsCredentials, S3Bucket  # 2 s, and only where a block is named
 
-    block: Any = AwsCredentials.load(config.aws_credentials)
-    given = {
-        "aws_access_key_id": block.aws_access_key_id,
-        "aws_secret_access_key": block.aws_secret_access_key and block.aws_secret_access_key.get_secret_value(),
-        "aws_session_token": block.aws_session_token,
-        "profile_name": block.profile_name,
-        "region_name": block.region_name,
-        "endpoint_url": block.aws_client_parameters.endpoint_url,
-    }
-    return storage.open_store(config, {name: value for name, value in given.items() if value})
+    if not config.s3_bucket:
+        return storage.open_store(config, _access_of(AwsCredentials.load(config.aws_credentials)))
+    if config.url or config.aws_credentials:
+        raise InputError(
+            f"The store is named twice: by the S3Bucket block {config.s3_bucket!r} and beside it. Name it once."
+        )
+    bucket: Any = S3Bucket.load(config.s3_bucket)
+    url = f"s3://{bucket.bucket_name}/{bucket.bucket_folder.strip('/')}"
+    return storage.open_store(config.model_copy(update={"url": url, "s3_bucket": None}), _access_of(bucket.credentials))
+
+
+def _access_of(block: Any) -> storage.Access:
+    """What an AwsCredentials or a MinIOCredentials block gives; it takes on the role that the block names."""
+    return storage.Access(block.get_boto3_session(), block.aws_client_parameters.get_params_override())
 
 
 # Upstream
@@ -146,17 +154,23 @@ def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition
 
 
 @task(name="train with custom loop", cache_policy=NO_CACHE)
-def train_with_custom_loop(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
-    """Train by our own compiled GradientTape loop."""
+def train_with_custom_loop(
+    definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
+) -> Trained:
+    """Train by our own compiled GradientTape loop, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config) as report:
-        return training.train_with_custom_loop(model, dataset, config, report)
+        keeping = _checkpointing(definition, name, store)
+        return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping)
 
 
 @task(name="train with fit", cache_policy=NO_CACHE)
-def train_with_fit(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
-    """Train by Keras' fit."""
+def train_with_fit(
+    definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
+) -> Trained:
+    """Train by Keras' fit, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config) as report:
-        return training.train_with_fit(model, dataset, config, report)
+        keeping = _checkpointing(definition, name, store)
+        return training.train_with_fit(model, dataset, config, report, checkpointing=keeping)
 
 
 @task(name="serialize", cache_policy=NO_CACHE)
@@ -184,6 +198,10 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
     ref = storage.publish(place, bundle.folder, manifest)
     shutil.rmtree(bundle.folder, ignore_errors=True)
+    if bundle.run:
+        # Who may not delete here leaves them to `gc`: the version is published all the same.
+        with suppress(RoundtripError):
+            storage.StoredCheckpoints(place, ref.model).forget(bundle.run)
     create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
     emit_event(
         event="roundtrip.version.published",
@@ -222,9 +240,7 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
         return storage.fetch(place, manifest, Path(to) if to else None)
     except UnsafeError as error:
         storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
-        verdict = not_intact(manifest, str(error))
-        verification.record(place, verdict)
-        error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
+        error.outcome = _recorded(place, manifest, not_intact(manifest, str(error)), path="")
         _tell(error.outcome)
         raise
 
@@ -241,20 +257,24 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
     try:
         safety.refuse_dangerous(inspection, subject)
     except UnsafeError as error:
-        place = _open(store)
         verdict = unsafe(manifest, inspection)
-        verification.record(place, verdict)
         create_markdown_artifact(verdict_card(verdict), key="verdict", description=subject)
-        error.outcome = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=False)
+        error.outcome = _recorded(_open(store), manifest, verdict, path=str(folder))
         _tell(error.outcome)
         raise
     return inspection
 
 
+@task(name="build environment", cache_policy=NO_CACHE)
+def build_environment(environment: EnvironmentConfig | None, manifest: Manifest) -> Interpreter | None:
+    """Build the environment that the version is to be returned in; None is this one."""
+    return verification.build_environment(environment, manifest) if environment else None
+
+
 @task(name="measure", cache_policy=NO_CACHE)
-def measure(folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
-    """Load and compare, in a fresh process that trained nothing."""
-    with _spare_loader.get() or Loader() as loader:
+def measure(folder: Path, manifest: Manifest, definition: Definition, elsewhere: Interpreter | None = None) -> Measurement:
+    """Inspect, load and compare, in a fresh process that trained nothing."""
+    with Loader(elsewhere) if elsewhere else _spare_loader.get() or Loader() as loader:
         return loader.measure(folder, manifest, definition)
 
 
@@ -266,15 +286,64 @@ def conclude(
     """Make the verdict, keep it in the store, and move `latest` where it passed without an exception that somebody made."""
     place = _open(store)
     verdict = verification.judge(manifest, measured, inspection)
-    verification.record(place, verdict)
-    clean = verdict.passed and not verdict.allowed
-    latest = clean and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    returned = _recorded(place, manifest, verdict, path=str(folder))
+    if returned.unwritten:
+        get_run_logger().warning("%s", returned.unwritten)
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
     create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
-    returned = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
     _tell(returned)
     return returned
+
+
+def _recorded(place: storage.Store, manifest: Manifest, verdict: Verdict, *, path: str) -> Returned:
+    """Keep a verdict and move `latest` where it passed here, without exceptions; who may only read has the proof too."""
+    latest, unwritten, lacking = False, None, f"The verdict is not in the store and `{layout.LATEST}` did not move"
+    try:
+        verification.record(place, verdict)
+        lacking = f"`{layout.LATEST}` did not move"
+        here = verdict.passed and not verdict.allowed and not verdict.elsewhere
+        latest = here and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    except ForbiddenError as error:
+        unwritten = f"{lacking}: {error}"
+    return Returned(version=reference(place, manifest), path=path, verdict=verdict, latest=latest, unwritten=unwritten)
+
+
+@task(name="return elsewhere", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def return_elsewhere(
+    folder: Path,
+    manifest: Manifest,
+    inspection: safety.Inspection,
+    definition: Definition,
+    environment: EnvironmentConfig,
+    store: StoreConfig,
+) -> Row:
+    """Bring a fetched version back in another environment, and keep the verdict; what can't be built is a row too."""
+    try:
+        interpreter = verification.build_environment(environment, manifest)
+    except InputError as error:
+        row = row_without(environment, error)
+    else:
+        with Loader(interpreter) as loader:
+            verdict = verification.judge(manifest, loader.measure(folder, manifest, definition), inspection)
+        verification.record(_open(store), verdict)
+        row = row_of(verdict)
+    _tell(row)
+    return row
+
+
+@task(name="tabulate", cache_policy=NO_CACHE)
+def tabulate(manifest: Manifest, rows: list[Row]) -> Matrix:
+    """Show the rows as a table."""
+    trained = manifest.environment
+    under = f"Python {trained.python}, TensorFlow {trained.tensorflow}, Keras {trained.keras}"
+    create_table_artifact(
+        [row.model_dump(exclude={"verdict"}) for row in rows],
+        key="matrix",
+        description=f"{manifest.model}@{manifest.version}, trained under {under}, returned under",
+    )
+    return matrix_of(manifest, rows)
 
 
 def accept(returned: Returned) -> Returned:
@@ -316,6 +385,14 @@ def remove_garbage(planned: Plan, store: StoreConfig) -> list[Done]:
     freed = human_bytes(sum(d.bytes for d in results))
     create_table_artifact(rows, key="gc-removed", description=f"Removed from {planned.store}: {freed}")
     return results
+
+
+def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
+    """Checkpoints in the store, by the side of the model's versions."""
+    # To whoever asked for news, else to the run's log.
+    say = _listener.get() or get_run_logger().info
+    keeper = storage.StoredCheckpoints(_open(store), name, say)
+    return Checkpointing(keeper, definition, current_environment().arithmetic, say)
 
 
 def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
@@ -366,6 +443,7 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "inspect", "load_data",
-           "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage", "reporting_to",
-           "serialize", "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "build_environment", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
+           "inspect", "load_data", "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage",
+           "reporting_to", "return_elsewhere", "serialize", "tabulate", "train_with_custom_loop",
+           "train_with_fit"]  # fmt: skip

@@ -35,7 +35,9 @@ AGE = _Age()
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that every command has."""
+    """Give a command the options that every command has, and keep the line breaks of its examples."""
+    # The docstrings are raw, as the lint wants them; click takes a real backspace for "don't wrap this paragraph".
+    command.__doc__ = (command.__doc__ or "").replace("\\b\n", "\b\n")
     command = click.option("--debug", is_flag=True, help="Show tracebacks and what the processes print.")(command)
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there.")(command)
 
@@ -55,6 +57,19 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="REF",
         help="Your model: module:callable or file.py:callable that returns a Keras model.",
     )(command)
+
+
+def environment_options(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command `--python`, `--with` and `--recorded`; `what` says what each `--with` is."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        recorded = "Python, TensorFlow, Keras and NumPy as they were where the version was trained."
+        command = click.option("--recorded", is_flag=True, help=recorded)(command)
+        command = click.option("--with", "withs", multiple=True, metavar="REQUIREMENT", help=what)(command)
+        python = "A version (3.12) or the path of an interpreter."
+        return click.option("--python", "pythons", multiple=True, metavar="PYTHON", help=python)(command)
+
+    return add
 
 
 def model_parameter(model: str | None, pairs: Sequence[str]) -> dict[str, Any]:

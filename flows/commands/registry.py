@@ -37,7 +37,7 @@ def list_(
 ) -> None:
     r"""The models in the store, by name, and what `latest` points at.
 
-    NAME may hold the signs * ? [ ] (quote it). Only what was published whole is listed.
+    NAME may be a pattern. Only what was published whole is listed.
 
     \b
     Examples:

@@ -7,7 +7,7 @@ by its manifest. A removal marks its version here before it touches the manifest
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -43,13 +43,13 @@ def enter_removed(store: Store, model: str, version: str) -> None:
 
 def listed(store: Store, model: str) -> list[Listed]:
     """A model's versions, the oldest first; two list requests a thousand, and two for each that the index lacks."""
-    return complete(store, model, store.keys(layout.index(model)))
+    return complete(store, model, store.keys(layout.index(model)), store.folders(layout.versions(model)))
 
 
-def complete(store: Store, model: str, keys: list[str]) -> list[Listed]:
-    """As `listed`, from the index' keys that were read already."""
+def complete(store: Store, model: str, keys: list[str], names: Iterable[str]) -> list[Listed]:
+    """As `listed`, from the index' keys and the names of the versions' folders, which were read already."""
     known, found = _read(keys)
-    folders = {name for name in store.folders(layout.versions(model)) if layout.is_version(name)}
+    folders = {name for name in names if layout.is_version(name)}
     more = [_from_manifest(store, model, version) for version in folders - known if is_committed(store, model, version)]
     # A folder that somebody deleted by hand is still in the index.
     return sorted([*(each for each in found if each.version in folders), *more], key=lambda each: each.version)

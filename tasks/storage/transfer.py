@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import InputError, NotFoundError, UnsafeError
+from tasks.storage.client import THREADS
 from tasks.storage.manifest import FileEntry
-from tasks.storage.store import THREADS, Store
+from tasks.storage.store import Store
 
 _PART = 16 * 2**20
 _SINGLE = 2 * _PART
@@ -82,7 +83,13 @@ def download(store: Store, prefix: str, folder: Path, files: Sequence[FileEntry]
             parts += [(entry, at, min(_PART, entry.size - at)) for at in range(0, entry.size, _PART)]
         for _ in pool.map(lambda p: _get_part(store, prefix, folder, p, moved), parts):
             pass
-        for entry, digest in zip(files, pool.map(lambda f: sha256_of(folder / f.path), files), strict=True):
+        wrong = [f for f, sha256 in zip(files, pool.map(lambda f: sha256_of(folder / f.path), files), strict=True)
+                 if sha256 != f.sha256]  # fmt: skip
+        for entry in wrong:
+            # Once more: damaged on the way, or in the store?
+            for at in range(0, entry.size, _PART):
+                _get_part(store, prefix, folder, (entry, at, min(_PART, entry.size - at)), nobody)
+            digest = sha256_of(folder / entry.path)
             if digest != entry.sha256:
                 raise UnsafeError(
                     f"{store.uri(prefix + entry.path)} is not what was published: its SHA-256 is {digest[:16]}…, its "
@@ -122,24 +129,48 @@ def _put_large(store: Store, folder: Path, prefix: str, entry: FileEntry, pool: 
 
         try:
             sent = list(pool.map(send, range(1, -(-entry.size // size) + 1)))
-            store.client.complete_multipart_upload(**where, UploadId=upload_id, MultipartUpload={"Parts": sent})  # type: ignore[typeddict-item]
-        except BaseException:
-            store.client.abort_multipart_upload(**where, UploadId=upload_id)
+            _complete(store, where, upload_id, sent, entry.size)
+        except BaseException as error:
+            _abort(store, where, upload_id, error)
             raise
+
+
+def _complete(store: Store, where: dict[str, Any], upload_id: str, parts: list[dict[str, Any]], size: int) -> None:
+    from botocore.exceptions import ClientError  # 0.2 s
+
+    try:
+        store.client.complete_multipart_upload(**where, UploadId=upload_id, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    except ClientError as error:
+        # The answer to botocore's second attempt, where the first one was done and its response lost.
+        if error.response["Error"].get("Code") != "NoSuchUpload":
+            raise
+        try:
+            found = store.client.head_object(**where)["ContentLength"]
+        except ClientError:
+            raise error from None
+        if found != size:
+            raise
+
+
+def _abort(store: Store, where: dict[str, Any], upload_id: str, reason: BaseException) -> None:
+    """Free the parts of an upload; where that fails too, the reason for it is what the caller hears of."""
+    from botocore.exceptions import BotoCoreError, ClientError  # 0.2 s
+
+    try:
+        store.client.abort_multipart_upload(**where, UploadId=upload_id)
+    except (BotoCoreError, ClientError) as error:
+        reason.add_note(f"The unfinished upload {upload_id} of {where['Key']} was left, for gc: {error}")
 
 
 def _get_part(store: Store, prefix: str, folder: Path, part: tuple[FileEntry, int, int], moved: Moved) -> None:
     entry, at, size = part
     uri = store.uri(prefix + entry.path)
     try:
-        with store.errors(prefix + entry.path):
-            answer = store.client.get_object(
-                Bucket=store.bucket, Key=store.prefix + prefix + entry.path, Range=f"bytes={at}-{at + size - 1}"
-            )
-            body = answer["Body"].read()
+        body = store.get_range(prefix + entry.path, at, size)
+        if len(body) != size:  # not a connection that broke, which is an error: once more, then the store has no more
+            body = store.get_range(prefix + entry.path, at, size)
     except NotFoundError as error:
         raise UnsafeError(f"{uri} is missing or cut short, though its version was published whole.") from error
-    # Not a connection that broke, which is an error of botocore's: the store has no more.
     if len(body) != size:
         raise UnsafeError(f"{uri} is shorter than what was published. It was damaged or changed in the store.")
     descriptor = os.open(folder / entry.path, os.O_WRONLY)

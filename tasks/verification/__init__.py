@@ -5,6 +5,7 @@ verdict of what was measured; `record` keeps it in the store; `promote` and
 `roll_back` move aliases, to proved versions only; `load_model` is all of it for a program that wants its model.
 """
 
+from tasks.verification.elsewhere import build_environment
 from tasks.verification.loader import Loader
 from tasks.verification.measure import Measurement, measure
 from tasks.verification.promotion import promote, roll_back
@@ -15,6 +16,7 @@ __all__ = [
     "Loader",
     "Measurement",
     "Verdict",
+    "build_environment",
     "judge",
     "load_model",
     "measure",

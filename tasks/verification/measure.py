@@ -36,6 +36,7 @@ class Measurement(BaseModel):
         survived: What came back, in the terms of the formats' promises.
         lost: What could not be given back, and why.
         environment: Where it was measured.
+        elsewhere: What was asked for, where that is not the environment that asked; else empty.
         seconds: Wall seconds.
     """
 
@@ -51,6 +52,7 @@ class Measurement(BaseModel):
     survived: dict[str, bool] = {}
     lost: list[str] = []
     environment: Environment
+    elsewhere: str = ""
     seconds: float = 0.0
 
 
@@ -75,16 +77,35 @@ def measure(folder: Path, manifest: Manifest, definition: Definition) -> tuple[M
 
 
 def _load(folder: Path, manifest: Manifest, definition: Definition, result: Measurement) -> Any:
+    stored = manifest.definition
+    if manifest.environment.keras != result.environment.keras:
+        # Each Keras writes other keys into the same architecture's configuration: the variables and the outputs must tell.
+        stored = stored.model_copy(update={"config": None})
     try:
-        model, result.lost = restore(folder, manifest.format, manifest.definition, manifest.carried, definition)
+        model, result.lost = restore(folder, manifest.format, stored, manifest.carried, definition)
     except RoundtripError:
         raise  # a definition that does not fit is the user's to mend, and says how
     except Exception as error:
         result.loads = False
-        result.error = f"{type(error).__name__}: {str(error).strip()[:800]}"
+        result.error = f"{_versions(manifest, result)}{type(error).__name__}: {_gist(error)}"
         return None
     result.loads = True
     return model
+
+
+def _gist(error: Exception) -> str:
+    """What an error of Keras' says, which wraps each in the configuration of all that was being made around it."""
+    return str(error).rpartition("Exception encountered:")[2].strip()[:800]
+
+
+def _versions(manifest: Manifest, result: Measurement) -> str:
+    """Which versions stored and which load it, where they differ: newer files mostly don't load in an older Keras."""
+    stored, here = manifest.environment, result.environment
+    if (stored.keras, stored.tensorflow) == (here.keras, here.tensorflow):
+        return ""
+    other = [f"Keras {here.keras}"] if stored.keras != here.keras else []
+    other += [f"TensorFlow {here.tensorflow}"] if stored.tensorflow != here.tensorflow else []
+    return f"stored by Keras {stored.keras} and TensorFlow {stored.tensorflow}, this is {' and '.join(other)}: "
 
 
 def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) -> None:
@@ -95,7 +116,8 @@ def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) 
         found = format_.predict(model, x)
     except Exception as error:
         result.loads = False
-        result.error = f"The returned model can't be called: {type(error).__name__}: {str(error).strip()[:800]}"
+        why = f"{type(error).__name__}: {_gist(error)}"
+        result.error = f"{_versions(manifest, result)}The returned model can't be called: {why}"
         return
     _compare_outputs(y, found, result)
     result.stored_score, result.score = _accuracy(y, targets), _accuracy(found, targets)

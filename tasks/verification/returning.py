@@ -19,12 +19,18 @@ from tasks.verification.verdict import Verdict, judge
 
 
 class Returned(BaseModel):
-    """What the downstream flow hands back."""
+    """What the downstream flow hands back.
+
+    Attributes:
+        latest: Whether `latest` points at the version now.
+        unwritten: What could not be written, and why, with credentials that may only read; else None.
+    """
 
     version: VersionRef
     path: str
     verdict: Verdict
     latest: bool
+    unwritten: str | None = None
 
 
 class Rebuild(BaseModel):
@@ -47,7 +53,8 @@ def refusal(returned: Returned) -> RoundtripError | None:
     if verdict.safe is False:
         hint = how_to_allow(Inspection(findings=tuple(verdict.findings), allowed=tuple(verdict.allowed)).refused)
         return UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}\n  {hint}")
-    return VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
+    under = f", returned under {verdict.elsewhere}," if verdict.elsewhere else ""
+    return VerificationFailed(f"{returned.version}{under} is not the model that was trained.\n  {reasons}")
 
 
 def load_model(

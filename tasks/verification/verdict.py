@@ -34,6 +34,7 @@ class Verdict(BaseModel):
         exact: Whether the arithmetic here is the recorded one, so that outputs must be the same bit for bit.
         reasons: A sentence for each thing that failed.
         survived: What came back, in the terms of the formats' promises.
+        elsewhere: Which other environment was asked for; such a verdict moves no alias. Empty: the one that asked.
     """
 
     model_config = {"frozen": True}
@@ -60,6 +61,7 @@ class Verdict(BaseModel):
     stored_score: float | None = None
     lost: list[str] = []
     environment: Environment | None = None
+    elsewhere: str = ""
     seconds: float = 0.0
 
 
@@ -108,6 +110,7 @@ def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = In
         stored_score=measured.stored_score,
         lost=measured.lost,
         environment=measured.environment,
+        elsewhere=measured.elsewhere,
         seconds=measured.seconds,
     )
 
@@ -125,7 +128,7 @@ def unsafe(manifest: Manifest, inspection: Inspection) -> Verdict:
 
 def record(store: Store, verdict: Verdict) -> None:
     """Add a verdict to the store; earlier ones stay."""
-    key = f"{layout.verdicts(verdict.model, verdict.version)}{verdict.id}.json"
+    key = layout.verdict(verdict.model, verdict.version, verdict.id, elsewhere=bool(verdict.elsewhere))
     store.put_if_absent(key, verdict.model_dump_json(indent=1).encode())
 
 
@@ -141,10 +144,12 @@ def read_verdicts(store: Store, model: str, version: str) -> list[Verdict]:
 def newest_verdict(store: Store, model: str, version: str) -> Verdict | None:
     """The newest verdict of a version; one list request and one read, however often it was verified.
 
+    Those of other environments are passed over: they neither prove nor refute it for this one.
+
     Raises:
         UnsafeError: It is no verdict, or another version's.
     """
-    keys = store.keys(layout.verdicts(model, version))
+    keys = [key for key in store.keys(layout.verdicts(model, version)) if not layout.is_elsewhere(key)]
     return _read(store, model, version, keys[-1]) if keys else None
 
 

@@ -29,6 +29,7 @@ def test_each_command_explains_itself(command: list[str]) -> None:
 
     assert result.exit_code == 0
     assert "--json" in result.output
+    assert "\\b" not in result.output
 
 
 def test_help_names_every_scenario() -> None:

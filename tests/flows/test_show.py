@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 
@@ -74,6 +75,15 @@ from tasks import load_model
 load_model("digits@01a20a46-a11a-7983-83f4-37f377153497")
 digits@01a20a46-a11a-7983-83f4-37f377153497 was refused"""
     )
+
+
+def test_the_summary_says_what_could_not_be_written_down() -> None:
+    outcome = _outcome(passed=True)
+    told = outcome.returned.model_copy(update={"latest": False, "unwritten": "`latest` did not move: denied"})
+
+    text = _printed(summary([replace(outcome, returned=told)]))
+
+    assert text.endswith(f'load_model("digits@{_ID}")\ndigits@{_ID}: `latest` did not move: denied')
 
 
 def test_a_passed_verdict() -> None:
