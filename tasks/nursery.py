@@ -208,7 +208,7 @@ def _become(birth: _Birth) -> None:
     """Turn this forked process into the child that was asked for."""
     global _link  # noqa: PLW0603
     os.setsid()
-    _die_with_parent()
+    die_with_parent()
     for number, file in enumerate(birth.files):
         os.dup2(file, number)
         os.close(file)
@@ -251,7 +251,7 @@ def _leave() -> None:
     os._exit(_exit_code)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel to kill this process when its nursery ends, whatever ends that."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -348,7 +348,8 @@ def return_elsewhere(
     else:
         with Loader(interpreter) as loader:
             verdict = verification.judge(manifest, loader.measure(folder, manifest, definition), inspection)
-        verification.record(_open(store), verdict)
+        with suppress(ForbiddenError):  # who may only read has the table too
+            verification.record(_open(store), verdict)
         row = row_of(verdict)
     _tell(row)
     return row

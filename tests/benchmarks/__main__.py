@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 BENCHMARKS = {
+    "checkpoints": "tests.benchmarks.checkpoints",
     "inspection": "tests.benchmarks.inspection",
     "main-job": "tests.benchmarks.main_job",
     "registry": "tests.benchmarks.registry",
