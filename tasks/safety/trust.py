@@ -13,7 +13,7 @@ from pathlib import Path
 from tasks.errors import UnsafeError
 from tasks.folders import data_folder
 
-_OWN = "tasks.definitions.builtin:"
+_OWN = ("tasks.definitions.builtin:", "tasks.definitions.families.")
 
 
 def trust(reference: str) -> None:

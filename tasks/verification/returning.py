@@ -11,7 +11,7 @@ from tasks.definitions import Definition
 from tasks.errors import RoundtripError, UnsafeError, VerificationFailed
 from tasks.references import absolute
 from tasks.safety import Inspection, how_to_allow, inspect_bundle, refuse_dangerous, require_trusted
-from tasks.serialization import format_named
+from tasks.serialization import needs_definition
 from tasks.settings import StoreConfig
 from tasks.storage import Manifest, VersionRef, fetch, open_store, read_manifest, resolve
 from tasks.verification.measure import measure
@@ -113,7 +113,7 @@ def definition_for(manifest: Manifest, given: str | None, arguments: dict[str, A
     changes: dict[str, Any] = {}
     if given is not None:
         changes["reference"] = absolute(given)
-    elif format_named(manifest.format).needs_definition:
+    elif needs_definition(manifest.format, manifest.carried):
         require_trusted(manifest.definition.reference)
     if arguments:
         changes["arguments"] = manifest.definition.arguments | arguments

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "registry": "tests.benchmarks.registry",
     "scanners": "tests.benchmarks.scanners",
     "training": "tests.benchmarks.training",
+    "transfer": "tests.benchmarks.transfer",
 }
 
 
