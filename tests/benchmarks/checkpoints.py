@@ -1,6 +1,6 @@
 """What checkpoints cost: the same training with and without, one checkpoint an epoch of 10 s or more, in turns.
 
-An epoch is as long as ten CPU seconds, so ten seconds or more where one processor trains. Wall seconds are what a user waits;
+Between two lie ten CPU seconds, so ten seconds or more where one processor trains. Wall seconds are what a user waits for;
 CPU seconds of the process that trains, its uploads included, are steady on a machine that others use too.
 """
 

@@ -176,7 +176,7 @@ def test_a_verdict_of_elsewhere_is_kept_and_named_but_proves_nothing_for_here(st
     for verdict in (here, there):
         record(store, verdict)
     assert (here.passed, there.passed, there.elsewhere) == (False, True, "k")
-    assert read_verdicts(store, manifest.model, manifest.version) == [here, there]
+    assert {v.id: v for v in read_verdicts(store, manifest.model, manifest.version)} == {here.id: here, there.id: there}
     assert newest_verdict(store, manifest.model, manifest.version) == here
 
 
