@@ -5,7 +5,7 @@ it found what nobody allowed; `require_trusted` refuses to import a definition t
 """
 
 from tasks.safety.findings import Finding, Inspection, how_to_allow, refuse_dangerous
-from tasks.safety.inspection import inspect_bundle, inspect_path
+from tasks.safety.inspection import inspect_bundle, inspect_draft, inspect_path
 from tasks.safety.trust import require_trusted, trust
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Inspection",
     "how_to_allow",
     "inspect_bundle",
+    "inspect_draft",
     "inspect_path",
     "refuse_dangerous",
     "require_trusted",
