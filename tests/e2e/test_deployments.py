@@ -19,11 +19,11 @@ import httpx
 import psutil
 import pytest
 
-from tasks.children import die_with_parent
 from tasks.settings import StoreConfig
 from tasks.shared_server import free_ports
 from tasks.storage import Store, list_models, list_versions, open_store, resolve
 from tasks.verification import read_verdicts
+from tests.servers.processes import die_with_parent
 
 pytestmark = pytest.mark.e2e
 
