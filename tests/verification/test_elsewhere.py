@@ -125,6 +125,44 @@ def test_an_environment_that_is_there_is_used_again_and_a_half_built_one_is_not(
     assert len(built) == 3
 
 
+CONFLICT = """\
+Using Python 3.11.7 environment
+error: No solution found when resolving dependencies
+  cause: Because tensorflow==2.21.0 depends on keras>=3.12.0, we can conclude that you require keras>=3.12.0.
+         And because you require keras==3.10.*, we can conclude that your requirements are unsatisfiable.
+
+hint: try something
+"""
+NO_NETWORK = """\
+error: Request failed after 3 retries in 6.8s
+  cause: Failed to fetch: https://somewhere/simple/six/
+  cause: client error (Connect)
+  cause: failed to lookup address information: Name or service not known
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            CONFLICT,
+            "No solution found when resolving dependencies: Because tensorflow==2.21.0 depends on keras>=3.12.0, we can "
+            "conclude that you require keras>=3.12.0. And because you require keras==3.10.*, we can conclude that your "
+            "requirements are unsatisfiable",
+        ),
+        (
+            NO_NETWORK,
+            "Request failed after 3 retries in 6.8s: Failed to fetch: https://somewhere/simple/six/: failed to lookup "
+            "address information: Name or service not known",
+        ),
+        ("error: No interpreter found for Python 3.99\n", "No interpreter found for Python 3.99"),
+        ("", "it gave no reason"),
+    ],
+)
+def test_what_uv_says_becomes_one_line(said: str, line: str) -> None:
+    assert module._in_one_line(said) == line
+
+
 # Verdicts of other environments
 
 
