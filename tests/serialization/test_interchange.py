@@ -97,7 +97,7 @@ def test_saved_model_cli_shows_and_runs_it(name: str, place: str, versions: Path
 
 
 def test_mlflow_takes_a_version_over_in_one_line(versions: Path, tmp_path: Path) -> None:
-    # In an environment of its own: MLflow's flavour for TensorFlow needs pandas, which Keras imports wherever it is installed.
+    # In an environment of its own: its flavour for TensorFlow needs pandas, which Keras imports wherever it is.
     program = """
 import sys
 import keras, mlflow, mlflow.tensorflow, numpy as np
