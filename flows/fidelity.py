@@ -12,14 +12,14 @@ from tasks.definitions.families import FAMILIES
 from tasks.serialization import FORMATS
 from tasks.settings import StoreConfig
 from tasks.steps import keep_table, measure_row, rows_of
+from tasks.storage import layout
 from tasks.verification.fidelity import Limits, Subject, Table
 
 BUILT_IN = tuple(Subject.of(family) for family in FAMILIES.values() if not family.heavy)
 
 
-@flow(name="fidelity", flow_run_name="fidelity {table_id}")
+@flow(name="fidelity")
 def fidelity(
-    table_id: str,
     subjects: Sequence[Subject] = BUILT_IN,
     formats: Sequence[str] = tuple(FORMATS),
     limits: Limits = Limits(),
@@ -29,7 +29,6 @@ def fidelity(
     """Measure what survives.
 
     Args:
-        table_id: Names the table in the store.
         subjects: The rows: definitions, each with its data.
         formats: The columns.
         limits: What one piece of work may take.
@@ -39,6 +38,7 @@ def fidelity(
     Returns:
         The table, as it is in the store.
     """
+    table_id = layout.new_version()
     futures = measure_row.map(list(subjects), unmapped(list(formats)), unmapped(limits))
     cells = rows_of(list(subjects), list(formats), futures)
     return keep_table(table_id, cells, workers, store)

@@ -80,7 +80,7 @@ def table_view(table: Table) -> Group:
 
 
 def _grid(table: Table) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     grid.add_column("", no_wrap=True)
     for name in table.formats:
         grid.add_column(_SPLIT.get(name, name.replace("-", "\n")), justify="right", no_wrap=True)

@@ -60,14 +60,14 @@ def fidelity(
     \b
     Definitions:
       sequential several-inputs shared-layers nested with-config without-config registered unregistered loss-parameters
-      dropout-batchnorm stateful-lstm normalization string-lookup vectorized-text mixed-precision quantized-int8
+      norm-dropout stateful-lstm normalization string-lookup vectorized-text mixed-precision quantized-int8
       mobilenet-v3 efficientnet-v2, and only where it is named: gigabytes (2 GB, takes minutes)
 
     \b
     Examples:
       python -m flows fidelity
       python -m flows fidelity --model models.py:mlp --data train.npz --no-built-in
-      python -m flows fidelity --definition dropout-batchnorm --format weights-h5 --format keras-archive
+      python -m flows fidelity --definition norm-dropout --format weights-h5 --format keras-archive
     """
     subjects = _subjects(model, model_args, data, list(names), no_built_in, epochs)
     chosen = _formats(formats)
@@ -139,7 +139,6 @@ def _measure(
         if embedded_store:
             embedded_store.wait_until_up()
         server.wait_until_up()
-        table_id = layout.new_version()
         cells = Cells(len(subjects) * len(formats))
         limits = Limits.shared_by(workers, seconds, memory)
 
@@ -148,8 +147,8 @@ def _measure(
                 cells.tell(news)
 
         with cells.shown(), reporting_to(tell):
-            table = fidelity_flow.with_options(task_runner=task_runner)(table_id, subjects, formats, limits, workers)
-        return table, open_store().uri(layout.fidelity(table_id))
+            table = fidelity_flow.with_options(task_runner=task_runner)(subjects, formats, limits, workers)
+        return table, open_store().uri(layout.fidelity(table.id))
     finally:
         server.close()
 

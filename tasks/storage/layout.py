@@ -152,8 +152,8 @@ def _newest_first(number: int) -> str:
 
 
 def fidelity(table: str) -> str:
-    """Prefix of a table of what survives: `table.json`, `table.html`, `table.md`. No model's name begins with a dot."""
-    return f".roundtrip/fidelity/{table}/"
+    """Prefix of a table of what survives: `table.json`, `table.html`, `table.md`. No model begins with a dot."""
+    return f".fidelity/{table}/"
 
 
 def check_relative(path: str) -> str:

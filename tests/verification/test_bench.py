@@ -85,6 +85,7 @@ def test_resuming_is_not_called_kept_where_the_same_training_gives_other_weights
     cells = row(bench, "never-the-same")
     assert status(cells) == ["kept", "crashed", "lost"]
     assert "two processes that train the same get other weights" in str(cells[2].why)
+    assert cells[2].survives["resume"] is None  # the goal is another model's
 
 
 def test_a_promise_that_is_not_kept_is_named(bench: Bench) -> None:

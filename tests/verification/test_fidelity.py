@@ -110,5 +110,5 @@ def test_those_who_work_side_by_side_share_the_memory() -> None:
 
 
 def test_a_table_has_its_own_place_and_its_id_says_when() -> None:
-    assert layout.fidelity("ID") == ".roundtrip/fidelity/ID/"
+    assert layout.fidelity("ID") == ".fidelity/ID/"
     assert abs((datetime.now(UTC) - layout.made_at(layout.new_version())).total_seconds()) < 60

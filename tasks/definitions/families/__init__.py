@@ -50,7 +50,7 @@ FAMILIES: dict[str, Family] = {
         _family("custom", "registered", "plain:classes"),
         _family("custom", "unregistered", "plain:classes"),
         _family("objectives", "loss_parameters", "plain:measures"),
-        _family("stateful", "dropout_batchnorm", "plain:classes"),
+        _family("stateful", "norm_dropout", "plain:classes"),
         _family("stateful", "stateful_lstm", "stateful:sequences", batch_size=16),
         _family("preprocessing", "normalization", "plain:classes"),
         _family("preprocessing", "string_lookup", "preprocessing:words"),

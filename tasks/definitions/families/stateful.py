@@ -18,7 +18,7 @@ def sequences() -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     return (x[:256], y[:256]), (x[256:], y[256:])
 
 
-def dropout_batchnorm() -> keras.Model:
+def norm_dropout() -> keras.Model:
     """BatchNormalization and Dropout: moving statistics and a seed generator's state."""
     inputs = keras.Input((8,), name="x")
     x = keras.layers.Dense(16, activation="relu")(inputs)

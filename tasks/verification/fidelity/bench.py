@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks import nursery
 from tasks.children import Child, ChildDied
 from tasks.errors import RoundtripError
 from tasks.storage import Manifest
@@ -32,7 +31,7 @@ from tasks.verification.fidelity.tasks import Goal, Measured, MeasureTask, Train
 
 Tell = Callable[[Cell], None]
 
-# What a process for a piece of work runs, and what the nursery imports for all of them.
+# What a process for a piece of work runs; a nursery may have imported it before.
 MODULE = "tasks.verification.fidelity.work"
 
 
@@ -56,7 +55,6 @@ class Bench:
         self._lock = threading.Lock()
         self._working: set[Child] = set()
         self._stopped = False
-        nursery.prepare(module)
 
     @classmethod
     @cache
