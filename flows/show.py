@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,21 +16,21 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.serialization import PROMISES
+from tasks.storage.progress import Snapshot
 from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:
     from flows.desk import Outcome
+    from tasks.safety import Inspection
     from tasks.verification import Verdict
 
-_SHORT = {
-    "architecture": "archi-\ntecture",
-    "optimizer": "opti-\nmizer",
-    "signature": "signa-\nture",
-    "history": "his-\ntory",
-}
+_LINE_SECONDS = 5.0  # between two lines on a transfer
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
+
+
+_SEVERITY_STYLES = {"dangerous": "bold red", "suspicious": "yellow", "note": "dim"}
 
 
 class Board:
@@ -44,8 +46,11 @@ class Board:
             console=err,
             disable=not err.is_terminal,
         )
+        self._last_moment = 0.0
         self._tasks: dict[str, TaskID] = {
-            name: self._bars.add_task("waiting", total=total, name=name, start=False) for name in scenarios
+            # With nothing to count yet there is nothing to show.
+            name: self._bars.add_task("waiting", total=total, name=name, start=False, visible=total > 0)
+            for name in scenarios
         }
 
     @contextmanager
@@ -68,10 +73,21 @@ class Board:
                 self._bars.start_task(bar)
             self._bars.update(bar, completed=epoch["number"], total=epoch["total"], description=logs)
             self._line(f"{scenario}: epoch {epoch['number']}/{epoch['total']}  {logs}")
+        elif "note" in event:
+            self._bars.console.print(f"{scenario}: {event['note']}", markup=False, soft_wrap=True)
         elif "published" in event:
             version = event["published"]
             self._bars.update(bar, description=f"published {version['uri']}")
             self._line(f"{scenario}: published {version['uri']} ({human_bytes(version['bytes'])})")
+        elif "transfer" in event:
+            moment = Snapshot(**event["transfer"])
+            self._bars.start_task(bar)
+            self._bars.update(
+                bar, completed=moment.done / 1e6, total=moment.total / 1e6, description=f"{moment}", visible=True
+            )
+            if time.monotonic() - self._last_moment >= _LINE_SECONDS:
+                self._last_moment = time.monotonic()
+                self._line(f"{scenario}: {moment}")
         elif "returning" in event:
             self._bars.update(bar, description="returning in another process")
         elif "verdict" in event:
@@ -101,9 +117,11 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
     ):
         numbers.add_column(name, justify="right", no_wrap=True)
     kept = _table("What survived")
-    kept.add_column("scenario", no_wrap=True)
+    kept.add_column("")
+    for o in outcomes:
+        kept.add_column(o.scenario, justify="center")
     for promise in PROMISES:
-        kept.add_column(_SHORT.get(promise, promise), justify="center", no_wrap=True)
+        kept.add_row(promise, *(_yes(o.returned.verdict.survived.get(promise)) for o in outcomes))
     for o in outcomes:
         v = o.returned.verdict
         numbers.add_row(
@@ -116,12 +134,33 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
             _yes(v.resumable),
             f"{o.seconds:.1f} s",
         )
-        kept.add_row(o.scenario, *(_yes(v.survived.get(p)) for p in PROMISES))
     lines = [
         Text(f'load_model("{o.version}")') if o.error is None else Text(f"{o.version} was refused", style="bold red")
         for o in outcomes
     ]
+    lines += [Text(f"{o.version}: {o.returned.unwritten}", style="yellow") for o in outcomes if o.returned.unwritten]
     return Group(numbers, kept, Text("from tasks import load_model", style="dim"), *lines)
+
+
+def inspection(target: str, found: Inspection) -> Group:
+    """What `inspect` found, and how much it looked at."""
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("severity", "kind", "where", "what it is"):
+        table.add_column(name, overflow="fold", no_wrap=name == "severity")
+    for f in found.findings:
+        table.add_row(Text(f.severity, style=_SEVERITY_STYLES[f.severity]), f.kind, f.where, f.message)
+    counts = Counter(f.severity for f in found.findings)
+    if counts["dangerous"]:
+        verdict = Text("dangerous", style="bold red")
+    elif counts["suspicious"]:
+        verdict = Text("suspicious", style="yellow")
+    else:
+        verdict = Text("nothing to fear", style="bold green")
+    files = f"{found.files} file{'' if found.files == 1 else 's'}"
+    rate = human_bytes(round(found.bytes / max(found.seconds, 1e-9)))
+    size = f"{files}, {human_bytes(found.bytes)} in {found.seconds:.2f} s ({rate}/s)"
+    line = Text.assemble(verdict, f"  {target}  ", (size, "dim"))
+    return Group(table, line) if found.findings else Group(line)
 
 
 def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
@@ -140,6 +179,8 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     yield Text(f"  what survived: {', '.join(p for p in PROMISES if verdict.survived.get(p)) or 'nothing'}")
     for line in verdict.healed:
         yield Text(f"  healed: {line}", style="dim")
+    for finding in verdict.allowed:
+        yield Text(f"  let through by --allow: {finding}", style="yellow")
     for line in verdict.lost:
         yield Text(f"  not brought back: {line}", style="yellow")
     if path:

@@ -16,6 +16,7 @@ with quick_imports():
 
     from flows.scenarios import MAIN_JOB, scenario_flow
     from tasks.steps import open_early, reporting_to
+    from tasks.storage.transfer import Snapshot
     from tasks.training import Epoch
 
     for _name in MAIN_JOB:
@@ -30,7 +31,14 @@ def main() -> None:
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         def tell(news: Any) -> None:
-            emit({"epoch": asdict(news)} if isinstance(news, Epoch) else {"published": news.model_dump(mode="json")})
+            if isinstance(news, str):
+                emit({"note": news})
+            elif isinstance(news, Epoch):
+                emit({"epoch": asdict(news)})
+            elif isinstance(news, Snapshot):
+                emit({"transfer": asdict(news)})
+            else:
+                emit({"published": news.model_dump(mode="json")})
 
         with reporting_to(tell):
             try:

@@ -83,7 +83,7 @@ class Carried(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder that is ready to be published."""
+    """A folder that is ready to be published; `run` names the checkpoints that can go then."""
 
     folder: Path
     format: str
@@ -94,6 +94,7 @@ class Bundle:
     metrics: dict[str, float]
     loop: str
     notes: tuple[str, ...]
+    run: str = ""
 
 
 def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, format_name: str, folder: Path) -> Bundle:
@@ -155,6 +156,7 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
         trained.metrics,
         trained.history.loop,
         tuple(trained.history.notes),
+        trained.run,
     )
 
 

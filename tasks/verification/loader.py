@@ -8,7 +8,9 @@ from typing import Self
 
 from tasks.children import Child, ChildDied
 from tasks.definitions import Definition
+from tasks.errors import RoundtripError
 from tasks.storage import Manifest
+from tasks.verification.elsewhere import Interpreter
 from tasks.verification.environment import current_environment
 from tasks.verification.measure import Measurement
 
@@ -17,10 +19,14 @@ MODULE = "tasks.verification.measuring"
 
 
 class Loader:
-    """One use, one process: whoever measures a second bundle starts a second loader."""
+    """One use, one process: whoever measures a second bundle starts a second loader.
 
-    def __init__(self, *, debug: bool = False) -> None:
-        self._child = Child(MODULE, debug=debug)
+    By default the process runs in this environment; `elsewhere` names another.
+    """
+
+    def __init__(self, elsewhere: Interpreter | None = None, *, debug: bool = False) -> None:
+        self._elsewhere = elsewhere
+        self._child = Child(MODULE, python=elsewhere.python if elsewhere else None, debug=debug)
 
     def measure(self, folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
         """Have the process measure a bundle.
@@ -39,8 +45,20 @@ class Loader:
         try:
             answer = self._child.ask(request)
         except ChildDied as death:
-            return Measurement(loads=False, error=str(death), environment=current_environment())
-        return Measurement.model_validate(answer)
+            return self._not_loaded(str(death))
+        except RoundtripError as error:
+            if self._elsewhere is None:
+                raise
+            return self._not_loaded(str(error))  # nothing that the user named is wrong: other versions build another model
+        measured = Measurement.model_validate(answer)
+        return measured.model_copy(update={"elsewhere": self._elsewhere.name}) if self._elsewhere else measured
+
+    def _not_loaded(self, why: str) -> Measurement:
+        here = current_environment()
+        if self._elsewhere is None:
+            return Measurement(loads=False, error=why, environment=here)
+        there = here.model_copy(update=self._elsewhere.versions)
+        return Measurement(loads=False, error=why, environment=there, elsewhere=self._elsewhere.name)
 
     def end(self) -> None:
         """End the process, used or not."""

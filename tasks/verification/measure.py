@@ -13,7 +13,6 @@ from tasks.data import Arrays
 from tasks.data.dataset import each
 from tasks.definitions import Definition
 from tasks.errors import RoundtripError
-from tasks.safety import Finding, inspect_bundle
 from tasks.serialization import compare, format_named, keras_model, restore, tensor_digests
 from tasks.serialization.bundle import MODEL, load_alone, one_more_step, read_probe
 from tasks.storage import Environment, Manifest
@@ -26,7 +25,6 @@ class Measurement(BaseModel):
     """What was measured; None is what was not.
 
     Attributes:
-        findings: Of the inspection.
         loads: Whether the model could be loaded and called.
         error: Why not.
         weights: One line for each weight that is not the same bit for bit.
@@ -39,10 +37,10 @@ class Measurement(BaseModel):
         survived: What came back, in the terms of the formats' promises.
         lost: What could not be given back, and why.
         environment: Where it was measured.
+        elsewhere: What was asked for, where that is not the environment that asked; else empty.
         seconds: Wall seconds.
     """
 
-    findings: list[Finding] = []
     loads: bool | None = None
     error: str | None = None
     weights: list[str] | None = None
@@ -55,27 +53,26 @@ class Measurement(BaseModel):
     survived: dict[str, bool] = {}
     lost: list[str] = []
     environment: Environment
+    elsewhere: str = ""
     seconds: float = 0.0
 
 
 def measure(folder: Path, manifest: Manifest, definition: Definition) -> tuple[Measurement, Any]:
-    """Inspect, load and compare a fetched bundle.
+    """Load and compare a fetched bundle.
 
     Args:
-        folder: Where `tasks.storage.fetch` put it.
+        folder: Where `tasks.storage.fetch` put it; inspected by now.
         manifest: Of the version, read from the store.
         definition: The manifest's, or what the user gave in its place; trusted by now.
 
     Returns:
-        What was measured, and the model (None where it was refused or did not load).
+        What was measured, and the model (None where it did not load).
     """
     started = time.perf_counter()
-    result = Measurement(findings=inspect_bundle(folder, manifest), environment=current_environment())
-    model = None
-    if not any(f.severity == "dangerous" for f in result.findings):
-        model = _load(folder, manifest, definition, result)
-        if model is not None:
-            _compare(folder, manifest, model, result)
+    result = Measurement(environment=current_environment())
+    model = _load(folder, manifest, definition, result)
+    if model is not None:
+        _compare(folder, manifest, model, result)
     result.seconds = time.perf_counter() - started
     return result, model
 
@@ -88,7 +85,7 @@ def measure_alone(folder: Path, manifest: Manifest, definition: Definition) -> t
     try:
         model = load_alone(folder, manifest.format, manifest.definition, manifest.carried, definition)
     except Exception as error:
-        _did_not_load(error, result)
+        _did_not_load(error, manifest, result)
     else:
         result.loads = True
         _compare(folder, manifest, model, result)
@@ -98,20 +95,39 @@ def measure_alone(folder: Path, manifest: Manifest, definition: Definition) -> t
 
 
 def _load(folder: Path, manifest: Manifest, definition: Definition, result: Measurement) -> Any:
+    stored = manifest.definition
+    if manifest.environment.keras != result.environment.keras:
+        # Each Keras writes other keys into the same architecture's configuration: the variables and the outputs must tell.
+        stored = stored.model_copy(update={"config": None})
     try:
-        model, result.lost = restore(folder, manifest.format, manifest.definition, manifest.carried, definition)
+        model, result.lost = restore(folder, manifest.format, stored, manifest.carried, definition)
     except RoundtripError:
         raise  # a definition that does not fit is the user's to mend, and says how
     except Exception as error:
-        _did_not_load(error, result)
+        _did_not_load(error, manifest, result)
         return None
     result.loads = True
     return model
 
 
-def _did_not_load(error: Exception, result: Measurement) -> None:
+def _gist(error: Exception) -> str:
+    """What an error of Keras' says, which wraps each in the configuration of all that was being made around it."""
+    return str(error).rpartition("Exception encountered:")[2].strip()[:800]
+
+
+def _versions(manifest: Manifest, result: Measurement) -> str:
+    """Which versions stored and which load it, where they differ: newer files mostly don't load in an older Keras."""
+    stored, here = manifest.environment, result.environment
+    if (stored.keras, stored.tensorflow) == (here.keras, here.tensorflow):
+        return ""
+    other = [f"Keras {here.keras}"] if stored.keras != here.keras else []
+    other += [f"TensorFlow {here.tensorflow}"] if stored.tensorflow != here.tensorflow else []
+    return f"stored by Keras {stored.keras} and TensorFlow {stored.tensorflow}, this is {' and '.join(other)}: "
+
+
+def _did_not_load(error: Exception, manifest: Manifest, result: Measurement) -> None:
     result.loads = False
-    result.error = f"{type(error).__name__}: {str(error).strip()[:800]}"
+    result.error = f"{_versions(manifest, result)}{type(error).__name__}: {_gist(error)}"
 
 
 def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) -> None:
@@ -124,7 +140,8 @@ def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) 
             found = format_.predict(model, x)
     except Exception as error:
         result.loads = False
-        result.error = f"The returned model can't be called: {type(error).__name__}: {str(error).strip()[:800]}"
+        why = f"{type(error).__name__}: {_gist(error)}"
+        result.error = f"{_versions(manifest, result)}The returned model can't be called: {why}"
         return
     _compare_outputs(y, found, result)
     result.stored_score, result.score = _accuracy(y, targets), _accuracy(found, targets)

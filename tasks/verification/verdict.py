@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from tasks.errors import UnsafeError
-from tasks.safety import Finding
+from tasks.safety import Finding, Inspection
 from tasks.serialization import format_named
 from tasks.storage import Environment, Manifest, Store, layout
 from tasks.verification.measure import Measurement
@@ -22,7 +23,7 @@ class Verdict(BaseModel):
     Attributes:
         passed: Every promise of the format was kept.
         intact: Every file has the digest in the manifest.
-        safe: Inspection found nothing dangerous.
+        safe: Inspection found nothing dangerous that was not allowed.
         loads: In a fresh process; without the model's source where the format promises so.
         weights_equal: Every variable, bit for bit; None where the format does not promise them (an export folds them into
             others), so that the outputs alone must tell.
@@ -30,11 +31,13 @@ class Verdict(BaseModel):
         max_abs_diff: Largest difference of an output.
         resumable: One more training step gave the same weights on both sides; None where the format can't be trained on.
         tolerance: Absolute, for the outputs: 0 where the arithmetic is `exact` and the format returns bits.
+        allowed: `kind:where` of every dangerous finding that the user let through by `--allow`.
         exact: Whether the arithmetic here is the recorded one.
         reasons: A sentence for each thing that failed.
         survived: What came back, in the terms of the formats' promises.
         lost: What could not be given back.
         healed: What the format itself would have lost of this model, and came back all the same.
+        elsewhere: Which other environment was asked for; such a verdict moves no alias. Empty: the one that asked.
     """
 
     model_config = {"frozen": True}
@@ -52,6 +55,7 @@ class Verdict(BaseModel):
     max_abs_diff: float | None = None
     resumable: bool | None = None
     findings: list[Finding] = []
+    allowed: list[str] = []
     exact: bool = True
     tolerance: float = 0.0
     reasons: list[str] = []
@@ -61,12 +65,13 @@ class Verdict(BaseModel):
     lost: list[str] = []
     healed: list[str] = []
     environment: Environment | None = None
+    elsewhere: str = ""
     seconds: float = 0.0
 
 
-def judge(manifest: Manifest, measured: Measurement) -> Verdict:
+def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = Inspection()) -> Verdict:
     """Hold what was measured against what the manifest and the format's promises say. Pure."""
-    reasons = [f"{f.kind}: {f.where}: {f.message}" for f in measured.findings if f.severity == "dangerous"]
+    reasons = _dangers(inspection)
     exact = measured.environment.arithmetic == manifest.environment.arithmetic
     format_ = format_named(manifest.format)
     # Another runtime is another arithmetic, wherever it runs.
@@ -103,7 +108,8 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
         outputs_equal=outputs_equal,
         max_abs_diff=measured.max_abs_diff,
         resumable=resumable,
-        findings=measured.findings,
+        findings=list(inspection.findings),
+        allowed=list(inspection.allowed),
         exact=exact,
         tolerance=tolerance,
         reasons=reasons,
@@ -115,27 +121,25 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
         lost=measured.lost,
         healed=list(manifest.carried.healed) if measured.loads else [],
         environment=measured.environment,
+        elsewhere=measured.elsewhere,
         seconds=measured.seconds,
     )
 
 
-def refused(model: str, version: str, reason: str, *, intact: bool) -> Verdict:
-    """The verdict on a version that never got as far as being measured."""
-    return Verdict(
-        id=layout.new_version(),
-        model=model,
-        version=version,
-        at=datetime.now(UTC),
-        passed=False,
-        intact=intact,
-        safe=False if intact else None,
-        reasons=[reason],
-    )
+def not_intact(manifest: Manifest, reason: str) -> Verdict:
+    """The verdict on a version whose files are not those that were published."""
+    return _unmeasured(manifest, intact=False, reasons=[reason])
+
+
+def unsafe(manifest: Manifest, inspection: Inspection) -> Verdict:
+    """The verdict on a version that inspection refused, and that nothing loaded."""
+    found, allowed = list(inspection.findings), list(inspection.allowed)
+    return _unmeasured(manifest, intact=True, safe=False, findings=found, allowed=allowed, reasons=_dangers(inspection))
 
 
 def record(store: Store, verdict: Verdict) -> None:
     """Add a verdict to the store; earlier ones stay."""
-    key = f"{layout.verdicts(verdict.model, verdict.version)}{verdict.id}.json"
+    key = layout.verdict(verdict.model, verdict.version, verdict.id, elsewhere=bool(verdict.elsewhere))
     store.put_if_absent(key, verdict.model_dump_json(indent=1).encode())
 
 
@@ -151,11 +155,22 @@ def read_verdicts(store: Store, model: str, version: str) -> list[Verdict]:
 def newest_verdict(store: Store, model: str, version: str) -> Verdict | None:
     """The newest verdict of a version; one list request and one read, however often it was verified.
 
+    Those of other environments are passed over: they neither prove nor refute it for this one.
+
     Raises:
         UnsafeError: It is no verdict, or another version's.
     """
-    keys = store.keys(layout.verdicts(model, version))
+    keys = [key for key in store.keys(layout.verdicts(model, version)) if not layout.is_elsewhere(key)]
     return _read(store, model, version, keys[-1]) if keys else None
+
+
+def _unmeasured(manifest: Manifest, **found: Any) -> Verdict:
+    at, version = datetime.now(UTC), manifest.version
+    return Verdict(id=layout.new_version(), model=manifest.model, version=version, at=at, passed=False, **found)
+
+
+def _dangers(inspection: Inspection) -> list[str]:
+    return [f"{f.kind}: {f.where}: {f.message}" for f in inspection.refused]
 
 
 def _read(store: Store, model: str, version: str, key: str) -> Verdict:
