@@ -132,6 +132,7 @@ class Desk:
         model: dict[str, Any] | None = None,
         store: dict[str, Any] | None = None,
         *,
+        allow: Sequence[str] = (),
         more: bool = False,
     ) -> tuple[Returned, RoundtripError | None]:
         """Run the downstream flow on one version. Where `more` will come, the next proof warms up at once.
@@ -146,7 +147,8 @@ class Desk:
 
         for _ in self._loose_ends:
             pass  # the flow before this one ends with Prefect's last word, for which nobody waited
-        parameters = {"reference": reference, "to": str(to) if to else None, "model": model, "store": store or {}}
+        parameters: dict[str, Any] = {"reference": reference, "to": str(to) if to else None, "model": model}
+        parameters |= {"allow": list(allow), "store": store or {}}
         self._returner.send({"parameters": parameters, "more": more})
         self._loose_ends = self._returner.events()
         returned = Returned.model_validate(next(self._loose_ends)["returned"])

@@ -1,9 +1,9 @@
-"""The downstream flow `return`: fetch a version, prove in a fresh process that it is the model that was trained, promote."""
+"""The downstream flow `return`: fetch, inspect, prove in a fresh process that it is the model that was trained, promote."""
 
 from prefect import flow
 
 from tasks.settings import StoreConfig
-from tasks.steps import accept, conclude, fetch, find_version, measure, rebuild_from
+from tasks.steps import accept, conclude, fetch, find_version, inspect, measure, rebuild_from
 from tasks.verification.returning import Rebuild, Returned
 
 
@@ -12,6 +12,7 @@ def return_model(
     reference: str,
     to: str | None = None,
     model: Rebuild | None = None,
+    allow: tuple[str, ...] = (),
     store: StoreConfig = StoreConfig(),
 ) -> Returned:
     """Bring a version back and prove it; `latest` moves to it where it passed.
@@ -20,6 +21,8 @@ def return_model(
         reference: `model`, `model@alias` or `model@version`.
         to: Folder for the files; empty for the cache.
         model: A definition in place of the manifest's, for formats that rebuild the architecture.
+        allow: Dangerous findings to let through all the same: a kind (`code`), or `kind:where` for one of them. The
+            verdict records them, and `latest` does not move.
         store: Where the version is.
 
     Returns:
@@ -28,5 +31,6 @@ def return_model(
     manifest = find_version(reference, store)
     definition = rebuild_from(manifest, model)
     folder = fetch(manifest, to, store)
+    inspection = inspect(folder, manifest, allow, store)
     measured = measure(folder, manifest, definition)
-    return accept(conclude(manifest, measured, folder, store))
+    return accept(conclude(manifest, inspection, measured, folder, store))

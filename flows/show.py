@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +19,7 @@ from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:
     from flows.desk import Outcome
+    from tasks.safety import Inspection
     from tasks.verification import Verdict
 
 _SHORT = {
@@ -29,6 +31,9 @@ _SHORT = {
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
+
+
+_SEVERITY_STYLES = {"dangerous": "bold red", "suspicious": "yellow", "note": "dim"}
 
 
 class Board:
@@ -124,6 +129,27 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
     return Group(numbers, kept, Text("from tasks import load_model", style="dim"), *lines)
 
 
+def inspection(target: str, found: Inspection) -> Group:
+    """What `inspect` found, and how much it looked at."""
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("severity", "kind", "where", "what it is"):
+        table.add_column(name, overflow="fold", no_wrap=name == "severity")
+    for f in found.findings:
+        table.add_row(Text(f.severity, style=_SEVERITY_STYLES[f.severity]), f.kind, f.where, f.message)
+    counts = Counter(f.severity for f in found.findings)
+    if counts["dangerous"]:
+        verdict = Text("dangerous", style="bold red")
+    elif counts["suspicious"]:
+        verdict = Text("suspicious", style="yellow")
+    else:
+        verdict = Text("nothing to fear", style="bold green")
+    files = f"{found.files} file{'' if found.files == 1 else 's'}"
+    rate = human_bytes(round(found.bytes / max(found.seconds, 1e-9)))
+    size = f"{files}, {human_bytes(found.bytes)} in {found.seconds:.2f} s ({rate}/s)"
+    line = Text.assemble(verdict, f"  {target}  ", (size, "dim"))
+    return Group(table, line) if found.findings else Group(line)
+
+
 def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     """The verdict of one version, line by line."""
     head = Text("verified" if verdict.passed else "refused", style="bold green" if verdict.passed else "bold red")
@@ -138,6 +164,8 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     ):
         yield Text.assemble("  ", _yes(value), f"  {name}", (more if value is not None or "not for" in more else "", "dim"))
     yield Text(f"  what survived: {', '.join(p for p in PROMISES if verdict.survived.get(p)) or 'nothing'}")
+    for finding in verdict.allowed:
+        yield Text(f"  let through by --allow: {finding}", style="yellow")
     for line in verdict.lost:
         yield Text(f"  not brought back: {line}", style="yellow")
     if path:

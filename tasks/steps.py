@@ -11,7 +11,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ from tasks.verification import Loader, Measurement
 from tasks.verification.environment import current_environment
 from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
-from tasks.verification.verdict import refused
+from tasks.verification.verdict import not_intact, unsafe
 
 _PROGRESS_SECONDS = 2.0
 
@@ -222,28 +222,53 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
         return storage.fetch(place, manifest, Path(to) if to else None)
     except UnsafeError as error:
         storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
-        verdict = refused(manifest.model, manifest.version, str(error), intact=False)
+        verdict = not_intact(manifest, str(error))
         verification.record(place, verdict)
         error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
         _tell(error.outcome)
         raise
 
 
+@task(name="inspect", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: StoreConfig) -> safety.Inspection:
+    """Look into every file; what is dangerous and not allowed gets its verdict now, before anything is loaded."""
+    inspection = safety.inspect_bundle(folder, manifest).allowing(allow)
+    subject = f"{manifest.model}@{manifest.version}"
+    if inspection.findings:
+        rows = [f.model_dump() | {"allowed": f"{f.kind}:{f.where}" in inspection.allowed} for f in inspection.findings]
+        create_table_artifact(rows, key="findings", description=f"What inspection found in {subject}")
+    try:
+        safety.refuse_dangerous(inspection, subject)
+    except UnsafeError as error:
+        place = _open(store)
+        verdict = unsafe(manifest, inspection)
+        verification.record(place, verdict)
+        create_markdown_artifact(verdict_card(verdict), key="verdict", description=subject)
+        error.outcome = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=False)
+        _tell(error.outcome)
+        raise
+    return inspection
+
+
 @task(name="measure", cache_policy=NO_CACHE)
 def measure(folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
-    """Inspect, load and compare, in a fresh process that trained nothing."""
+    """Load and compare, in a fresh process that trained nothing."""
     with _spare_loader.get() or Loader() as loader:
         return loader.measure(folder, manifest, definition)
 
 
 @task(name="conclude", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
-def conclude(manifest: Manifest, measured: Measurement, folder: Path, store: StoreConfig) -> Returned:
-    """Make the verdict, keep it in the store, and move `latest` where it passed."""
+def conclude(
+    manifest: Manifest, inspection: safety.Inspection, measured: Measurement, folder: Path, store: StoreConfig
+) -> Returned:
+    """Make the verdict, keep it in the store, and move `latest` where it passed without an exception that somebody made."""
     place = _open(store)
-    verdict = verification.judge(manifest, measured)
+    verdict = verification.judge(manifest, measured, inspection)
     verification.record(place, verdict)
-    latest = verdict.passed and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    clean = verdict.passed and not verdict.allowed
+    latest = clean and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
     create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
@@ -341,6 +366,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "load_data", "measure",
-           "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage", "reporting_to", "serialize",
-           "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "inspect", "load_data",
+           "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage", "reporting_to",
+           "serialize", "train_with_custom_loop", "train_with_fit"]  # fmt: skip

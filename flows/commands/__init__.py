@@ -3,11 +3,12 @@
 import click
 
 from flows.commands.aliases import promote, rollback
+from flows.commands.inspect import inspect
 from flows.commands.registry import list_, show
 from flows.commands.removal import gc, rm
 from flows.commands.return_ import return_
 from flows.commands.run import run
 
-COMMANDS: tuple[click.Command, ...] = (run, return_, list_, show, promote, rollback, rm, gc)
+COMMANDS: tuple[click.Command, ...] = (run, return_, list_, show, promote, rollback, rm, gc, inspect)
 
 __all__ = ["COMMANDS"]

@@ -16,10 +16,22 @@ from flows.commands.common import common, finish, model_options, model_parameter
 @click.option(
     "--to", type=click.Path(path_type=Path), metavar="FOLDER", help="Leave the files here; by default in the cache."
 )
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="FINDING",
+    help="Let a dangerous finding through: its kind, or kind:where; repeatable. The verdict records it.",
+)
 @model_options
 @common
 def return_(
-    reference: str, to: Path | None, model: str | None, model_args: Sequence[str], as_json: bool, debug: bool
+    reference: str,
+    to: Path | None,
+    allow: Sequence[str],
+    model: str | None,
+    model_args: Sequence[str],
+    as_json: bool,
+    debug: bool,
 ) -> None:
     r"""Bring a version back in a fresh process and prove that it is the model that was trained.
 
@@ -31,13 +43,14 @@ def return_(
     Examples:
       python -m flows return digits
       python -m flows return digits@latest --to ./digits
+      python -m flows return digits --allow "foreign class"
     """
     quiet(debug)
     from flows.desk import Desk
 
     override = model_parameter(model, model_args) if model or model_args else None
     with Desk(trains=False, debug=debug) as desk:
-        returned, error = desk.bring_back(reference, to, override)
+        returned, error = desk.bring_back(reference, to, override, allow=allow)
     document = {
         "model": returned.version.model,
         "version": returned.version.version,

@@ -1,10 +1,20 @@
 """What is checked before anything of a bundle is loaded: files, configurations, graphs, and whose code would run.
 
-Sixth room. `inspect_bundle` reads the bytes and returns findings; `require_trusted` refuses to import a definition that
-nobody on this machine ever ran.
+Sixth room. `inspect_bundle` and `inspect_path` read the bytes and return an `Inspection`; `refuse_dangerous` raises where
+it found what nobody allowed; `require_trusted` refuses to import a definition that nobody on this machine ever ran.
 """
 
-from tasks.safety.inspection import Finding, inspect_bundle, refuse_dangerous
+from tasks.safety.findings import Finding, Inspection, how_to_allow, refuse_dangerous
+from tasks.safety.inspection import inspect_bundle, inspect_path
 from tasks.safety.trust import require_trusted, trust
 
-__all__ = ["Finding", "inspect_bundle", "refuse_dangerous", "require_trusted", "trust"]
+__all__ = [
+    "Finding",
+    "Inspection",
+    "how_to_allow",
+    "inspect_bundle",
+    "inspect_path",
+    "refuse_dangerous",
+    "require_trusted",
+    "trust",
+]

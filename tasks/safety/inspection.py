@@ -1,168 +1,201 @@
-"""Look into a bundle's files before they are loaded.
+"""Look into files before anything loads them: a bundle with its manifest, or any file or folder.
 
-What is found here so far: undeclared files and links, Python in a Keras configuration, classes outside Keras and the
-definition's own module, links out of an HDF5 file, operations of a SavedModel that touch the host.
+Nothing is executed, imported or followed, TensorFlow and Keras are not there, and the weights themselves are never read:
+only the structure around them. Whatever the bytes are, the answer is a list of findings.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import os
+import stat
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import ValidationError
 
-from tasks.errors import UnsafeError
+from tasks.errors import NotFoundError, RoundtripError
+from tasks.safety.files import TEXT, Budget, Context, File, opened
+from tasks.safety.findings import Finding, Inspection, MalformedError, dangerous, suspicious
+from tasks.safety.kinds import INSPECTORS, UNREAD, by_content, by_name
+from tasks.serialization import FORMATS
 from tasks.storage.layout import MANIFEST
 from tasks.storage.manifest import Manifest
+from tasks.storage.transfer import sha256_of
 
-# Keras classes and functions that run code, load other files or fetch from the network.
-_ACTIVE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "FlaxLayer", "JaxLayer", "get_file", "load_model"}
-# Operations that reach the file system, a socket, Python or another host. Those that every SavedModel needs to read its own
-# variables (`RestoreV2`, `SaveV2`, `MergeV2Checkpoints`, `ShardedFilename`) are not among them.
-_HOST_OPERATIONS = {
-    "ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunc", "PrintV2",
-    "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2",
-    "TFRecordReaderV2", "TextLineReaderV2", "WholeFileReaderV2", "FixedLengthRecordReaderV2", "IdentityReaderV2",
-    "LMDBDataset", "LMDBReader", "SqlDataset", "CSVDataset", "CSVDatasetV2", "SaveDataset", "SaveDatasetV2", "LoadDataset",
-    "SnapshotDataset", "SnapshotDatasetV2", "ImportEvent", "WriteSummary", "WriteGraphSummary", "CreateSummaryFileWriter",
-    "DebugIdentity", "DebugIdentityV2", "DebugNanCount", "RpcClient", "RpcServer", "RpcCall", "DataServiceDataset",
-    "RegisterDataset", "GeneratorDataset", "Save", "SaveSlices", "Restore", "RestoreSlice", "CacheDataset",
-    "ImmutableConst", "RemoteCall", "Send", "Recv", "_Send", "_Recv", "TPUCompile",
-}  # fmt: skip
+_DEEPEST = 4
+_FILE = 10  # records that a file costs, however small
+_ENOUGH = 200  # findings, where one of them is dangerous
+_SEVERITIES = ("dangerous", "suspicious", "note")
+# Nobody's own code: a manifest that names them as its definition's module buys no trust for their classes.
+_NEVER_OWN = set(sys.stdlib_module_names) | {"keras", "tensorflow", "tf_keras", "numpy", "builtins", "pip", "setuptools"}
 
 
-class Finding(BaseModel):
-    """Something that inspection saw."""
+def inspect_bundle(folder: Path, manifest: Manifest) -> Inspection:
+    """Inspect a fetched bundle, whose digests were checked when it was fetched.
 
-    model_config = {"frozen": True}
-
-    severity: Literal["dangerous", "suspicious", "note"]
-    kind: str
-    where: str
-    message: str
-
-
-def inspect_bundle(folder: Path, manifest: Manifest) -> list[Finding]:
-    """Everything worth knowing of a fetched bundle before it is loaded. Loads nothing; may import TensorFlow's protobufs."""
-    findings = list(_files(folder, manifest))
-    own_module = manifest.definition.reference.rpartition(":")[0]
-    configs: list[tuple[str, Any]] = [("manifest.json: compile", manifest.carried.compile)]
-    for entry in manifest.files:
-        path = folder / entry.path
-        if not path.is_file():
-            continue
-        if path.suffix == ".h5":
-            findings += _hdf5(path, entry.path, configs)
-        elif path.name == "saved_model.pb":
-            findings += _saved_model(path, entry.path)
-    for where, config in configs:
-        findings += _config(config, where, own_module)
-    return findings
+    Args:
+        folder: With `model/`, `probe.npz`, `manifest.json`.
+        manifest: As read from the store.
+    """
+    started = time.perf_counter()
+    paths, findings = _listed(folder)
+    findings += _declared(folder, paths, manifest)
+    context = Context(_own_packages(manifest), _sizes(paths), Budget())
+    files = [opened(path, name) for name, path in paths.items() if name != MANIFEST]
+    findings += _inspect(files, context)
+    findings += _manifest(manifest, context)
+    return _record(findings, paths, started)
 
 
-def refuse_dangerous(findings: list[Finding], subject: str) -> None:
-    """Raise UnsafeError where a finding is dangerous."""
-    dangerous = [f for f in findings if f.severity == "dangerous"]
-    if dangerous:
-        lines = "\n".join(f"  {f.kind}: {f.where}: {f.message}" for f in dangerous[:10])
-        raise UnsafeError(f"{subject} was refused; nothing of it was loaded.\n{lines}")
+def inspect_path(path: Path) -> Inspection:
+    """Inspect a file or a folder that came from anywhere. A folder with a `manifest.json` of ours is held against it.
+
+    Raises:
+        NotFoundError: There is nothing.
+    """
+    started = time.perf_counter()
+    if path.is_file():
+        one = {path.name: path}
+        return _record(_inspect([opened(path, path.name)], Context()), one, started)
+    if not path.is_dir():
+        raise NotFoundError(f"There is no file or folder {path}.")
+    if (path / MANIFEST).is_file():
+        try:
+            manifest = _read_manifest(path / MANIFEST)
+        except (ValidationError, MalformedError, RoundtripError) as error:
+            first = str(error).splitlines()[0]
+            found = [dangerous("manifest", MANIFEST, f"not a manifest of a bundle: {first:.200}")]
+            return _record(found, {}, started)
+        bundle = inspect_bundle(path, manifest)
+        lies = _other_bytes(path, manifest)
+        return _record([*bundle.findings, *lies], _listed(path)[0], started)
+    paths, findings = _listed(path)
+    files = [opened(place, name) for name, place in paths.items()]
+    findings += _inspect(files, Context(sizes=_sizes(paths)))
+    return _record(findings, paths, started)
 
 
-def _files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
-    declared = {f.path for f in manifest.files} | {MANIFEST}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            yield Finding(severity="dangerous", kind="link", where=name, message="a symbolic link")
-        elif path.is_file() and name not in declared:
-            yield Finding(
-                severity="dangerous", kind="undeclared", where=name, message="a file that the manifest does not name"
-            )
-    for name in sorted(declared - {MANIFEST}):
-        if not (folder / name).is_file():
-            yield Finding(
-                severity="dangerous", kind="missing", where=name, message="declared by the manifest, but not there"
-            )
+# Folders
 
 
-def _config(config: Any, where: str, own_module: str) -> Iterator[Finding]:
-    """Walk a Keras configuration at any depth, without recursion: its nesting is the writer's choice."""
-    stack = [(config, where)]
-    while stack:
-        node, place = stack.pop()
-        if isinstance(node, list):
-            stack += [(child, f"{place}[{i}]") for i, child in enumerate(node)]
-        if not isinstance(node, dict):
-            continue
-        stack += [(child, f"{place}.{key}") for key, child in node.items()]
-        name, module = str(node.get("class_name", "")), node.get("module")
-        if name in _ACTIVE or name == "__lambda__":
-            yield Finding(severity="dangerous", kind="code", where=place, message=f"{name} can run code or load other files")
-        elif "class_name" in node and module is not None and not _is_keras(str(module)):
-            severity: Literal["dangerous", "note"] = "note" if module == own_module else "dangerous"
-            message = f"{name} is of the module {module!r}"
-            yield Finding(severity=severity, kind="foreign class", where=place, message=message)
-
-
-def _is_keras(module: str) -> bool:
-    # The module `builtins` marks plain functions and types that Keras looks up among its own objects.
-    return module in {"keras", "builtins"} or module.startswith("keras.")
-
-
-def _hdf5(path: Path, name: str, configs: list[tuple[str, Any]]) -> list[Finding]:
-    import h5py  # 0.15 s
-
+def _listed(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
+    """Every plain file below a folder by its path in it, and what is no plain file; links are not followed."""
+    paths: dict[str, Path] = {}
     findings: list[Finding] = []
-    try:
-        with h5py.File(path, "r") as file:
-            groups, seen = [("", file)], set()
-            while groups:
-                place, group = groups.pop()
-                # Hard links may make a group its own grandchild.
-                address = h5py.h5o.get_info(group.id).addr
-                if address in seen:
-                    continue
-                seen.add(address)
-                for key in group:
-                    where = f"{place}/{key}"
-                    link = group.get(key, getlink=True)
-                    if not isinstance(link, h5py.HardLink):
-                        findings.append(_dangerous("link", f"{name}:{where}", "an HDF5 link to somewhere else"))
-                        continue
-                    child = group[key]
-                    if isinstance(child, h5py.Group):
-                        groups.append((where, child))
-                    elif isinstance(child, h5py.Dataset) and (child.external or child.is_virtual):
-                        findings.append(_dangerous("link", f"{name}:{where}", "a dataset stored in another file"))
-            for attribute in ("model_config", "training_config"):
-                if attribute in file.attrs:
-                    configs.append((f"{name}: {attribute}", json.loads(file.attrs[attribute])))
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        findings.append(_dangerous("malformed", name, f"not a readable HDF5 file: {error!s:.200}"))
+    for parent, folders, names in os.walk(folder):
+        for name in sorted([*folders, *names]):
+            path = Path(parent) / name
+            place = path.relative_to(folder).as_posix()
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                findings.append(dangerous("link", place, "a symbolic link"))
+            elif stat.S_ISREG(mode):
+                paths[place] = path
+            elif not stat.S_ISDIR(mode):
+                findings.append(dangerous("special file", place, "neither a file nor a folder"))
+    return dict(sorted(paths.items())), findings
+
+
+def _sizes(paths: dict[str, Path]) -> dict[str, int]:
+    return {name: path.stat().st_size for name, path in paths.items()}
+
+
+def _declared(folder: Path, paths: dict[str, Path], manifest: Manifest) -> Iterator[Finding]:
+    """What the manifest says of the files, but for their digests."""
+    sizes = {f.path: f.size for f in manifest.files}
+    for name, path in paths.items():
+        if name == MANIFEST:
+            continue
+        if name not in sizes:
+            yield dangerous("undeclared", name, "a file that the manifest does not name")
+        elif path.stat().st_size != sizes[name]:
+            yield dangerous("manifest", name, f"{path.stat().st_size:,} bytes, where the manifest says {sizes[name]:,}")
+    for name in sorted(sizes.keys() - paths.keys()):
+        if os.path.lexists(folder / name):
+            continue  # a link, say, which is a finding of its own
+        yield dangerous("missing", name, "declared by the manifest, but not there")
+    if manifest.format not in FORMATS:
+        yield dangerous("manifest", MANIFEST, f"it names the format {manifest.format!r}, which does not exist")
+
+
+def _other_bytes(folder: Path, manifest: Manifest) -> list[Finding]:
+    entries = [f for f in manifest.files if (folder / f.path).is_file()]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        digests = list(pool.map(lambda f: sha256_of(folder / f.path), entries))
+    message = "not the bytes that were published: another SHA-256 than in the manifest"
+    return [dangerous("manifest", f.path, message) for f, d in zip(entries, digests, strict=True) if d != f.sha256]
+
+
+def _manifest(manifest: Manifest, context: Context) -> list[Finding]:
+    """The configuration that the manifest itself carries, and that Keras is given when the model is compiled."""
+    import json
+
+    if manifest.carried.compile is None:
+        return []
+    config = json.dumps(manifest.carried.compile).encode()
+    whole = File(MANIFEST, memoryview(config), manifest.bytes)
+    return _inspect([whole.part("compile", config, "keras config")], context)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    if path.stat().st_size > TEXT:
+        raise MalformedError("too large for a manifest")
+    return Manifest.model_validate_json(path.read_bytes())
+
+
+def _own_packages(manifest: Manifest) -> frozenset[str]:
+    module = manifest.definition.reference.rpartition(":")[0]
+    # A file of the user's is imported under a name made of its own (`tasks.references`).
+    top = f"roundtrip_user_{Path(module).stem}" if module.endswith(".py") else module.partition(".")[0]
+    return frozenset({top} - _NEVER_OWN)
+
+
+# Files
+
+
+def _inspect(files: Iterable[File], context: Context) -> list[Finding]:
+    """Each file, and each file in it."""
+    findings: list[Finding] = []
+    queue = deque(files)
+    while queue:
+        file = queue.popleft()
+        try:
+            for found in _one(file, context):
+                if isinstance(found, File):
+                    queue.append(found)
+                else:
+                    findings.append(found)
+                if len(findings) > _ENOUGH and any(f.severity == "dangerous" for f in findings[:_ENOUGH]):
+                    return findings  # it is refused already
+        except Exception as error:  # whatever the bytes are, the answer is a finding
+            message = str(error) if isinstance(error, MalformedError) else f"{type(error).__name__}: {error}"
+            findings.append(dangerous("malformed", file.name, f"can't be read: {message:.300}"))
     return findings
 
 
-def _saved_model(path: Path, name: str) -> list[Finding]:
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2  # imports TensorFlow
-
-    proto = saved_model_pb2.SavedModel()
-    try:
-        proto.ParseFromString(path.read_bytes())
-    except DecodeError:
-        return [_dangerous("malformed", name, "not a SavedModel")]
-    findings = []
-    for graph in proto.meta_graphs:
-        nodes = [("graph", node) for node in graph.graph_def.node]
-        nodes += [(f.signature.name, node) for f in graph.graph_def.library.function for node in f.node_def]
-        for function, node in nodes:
-            if node.op in _HOST_OPERATIONS:
-                message = f"the operation {node.op} reaches outside the model"
-                findings.append(_dangerous("operation", f"{name}:{function}/{node.name}", message))
-    return findings
+def _one(file: File, context: Context) -> Iterator[Finding | File]:
+    context.budget.spend(_FILE)
+    if file.depth > _DEEPEST:
+        raise MalformedError("files in files in files, deeper than any model's")
+    if file.short_name in UNREAD:
+        yield dangerous("unreadable", file.name, "a form of SavedModel that inspection does not read")
+    declared, found = file.kind or by_name(file), by_content(file)
+    if declared == "tensors":  # plain numbers may look like anything
+        found = None
+    if declared is None and found is None:
+        yield suspicious("unknown", file.name, "a file of no format that is known here")
+    if declared and found and declared != found:
+        yield dangerous("mislabelled", file.name, f"its name is that of {declared}, and its content is {found}")
+    for kind in dict.fromkeys(k for k in (found, declared) if k) or ["text"]:
+        yield from INSPECTORS[kind](file, context)
 
 
-def _dangerous(kind: str, where: str, message: str) -> Finding:
-    return Finding(severity="dangerous", kind=kind, where=where, message=message)
+def _record(findings: Iterable[Finding], paths: dict[str, Path], started: float) -> Inspection:
+    unique = dict.fromkeys(findings)
+    ordered = sorted(unique, key=lambda f: _SEVERITIES.index(f.severity))
+    size = sum(_sizes(paths).values())
+    return Inspection(findings=tuple(ordered), files=len(paths), bytes=size, seconds=time.perf_counter() - started)

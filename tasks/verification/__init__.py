@@ -1,6 +1,6 @@
 """The proof: what came back is measured, by a process that did not train it, against what the manifest says was trained.
 
-Last room. `measure` inspects, loads and compares a fetched bundle; `Loader` has a fresh process do so; `judge` makes the
+Last room. `measure` loads and compares a bundle that was inspected; `Loader` has a fresh process do so; `judge` makes the
 verdict of what was measured; `record` keeps it in the store; `promote` and
 `roll_back` move aliases, to proved versions only; `load_model` is all of it for a program that wants its model.
 """

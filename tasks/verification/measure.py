@@ -13,7 +13,6 @@ from tasks.data import Arrays
 from tasks.data.dataset import each
 from tasks.definitions import Definition
 from tasks.errors import RoundtripError
-from tasks.safety import Finding, inspect_bundle
 from tasks.serialization import compare, format_named, keras_model, restore, tensor_digests
 from tasks.serialization.bundle import one_more_step, read_probe
 from tasks.storage import Environment, Manifest
@@ -25,7 +24,6 @@ class Measurement(BaseModel):
     """What was measured; None is what was not.
 
     Attributes:
-        findings: Of the inspection.
         loads: Whether the model could be loaded and called.
         error: Why not.
         weights: One line for each weight that is not the same bit for bit.
@@ -41,7 +39,6 @@ class Measurement(BaseModel):
         seconds: Wall seconds.
     """
 
-    findings: list[Finding] = []
     loads: bool | None = None
     error: str | None = None
     weights: list[str] | None = None
@@ -58,23 +55,21 @@ class Measurement(BaseModel):
 
 
 def measure(folder: Path, manifest: Manifest, definition: Definition) -> tuple[Measurement, Any]:
-    """Inspect, load and compare a fetched bundle.
+    """Load and compare a fetched bundle.
 
     Args:
-        folder: Where `tasks.storage.fetch` put it.
+        folder: Where `tasks.storage.fetch` put it; inspected by now.
         manifest: Of the version, read from the store.
         definition: The manifest's, or what the user gave in its place; trusted by now.
 
     Returns:
-        What was measured, and the model (None where it was refused or did not load).
+        What was measured, and the model (None where it did not load).
     """
     started = time.perf_counter()
-    result = Measurement(findings=inspect_bundle(folder, manifest), environment=current_environment())
-    model = None
-    if not any(f.severity == "dangerous" for f in result.findings):
-        model = _load(folder, manifest, definition, result)
-        if model is not None:
-            _compare(folder, manifest, model, result)
+    result = Measurement(environment=current_environment())
+    model = _load(folder, manifest, definition, result)
+    if model is not None:
+        _compare(folder, manifest, model, result)
     result.seconds = time.perf_counter() - started
     return result, model
 

@@ -48,6 +48,7 @@ def verdict_card(verdict: Verdict) -> str:
     ]
     survived = ", ".join(p for p in PROMISES if verdict.survived.get(p)) or "nothing"
     reasons = "".join(f"- {reason}\n" for reason in verdict.reasons)
+    reasons += "".join(f"- let through by `--allow`: {finding}\n" for finding in verdict.allowed)
     title = "verified" if verdict.passed else "refused"
     text = f"# {verdict.model}: {title}\n\nVersion `{verdict.version}`\n\n{_table(rows)}\n\nWhat survived: {survived}.\n"
     return text + (f"\n{reasons}" if reasons else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -9,7 +10,7 @@ from pydantic import BaseModel, Field
 from tasks.definitions import Definition
 from tasks.errors import RoundtripError, UnsafeError, VerificationFailed
 from tasks.references import absolute
-from tasks.safety import refuse_dangerous, require_trusted
+from tasks.safety import Inspection, how_to_allow, inspect_bundle, refuse_dangerous, require_trusted
 from tasks.serialization import format_named
 from tasks.settings import StoreConfig
 from tasks.storage import Manifest, VersionRef, fetch, open_store, read_manifest, resolve
@@ -44,7 +45,8 @@ def refusal(returned: Returned) -> RoundtripError | None:
     if not verdict.intact:
         return UnsafeError(reasons)
     if verdict.safe is False:
-        return UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}")
+        hint = how_to_allow(Inspection(findings=tuple(verdict.findings), allowed=tuple(verdict.allowed)).refused)
+        return UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}\n  {hint}")
     return VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
 
 
@@ -54,6 +56,7 @@ def load_model(
     store: str | None = None,
     definition: str | None = None,
     arguments: dict[str, Any] | None = None,
+    allow: Sequence[str] = (),
 ) -> Any:
     """Bring a model back into this process, verified.
 
@@ -66,6 +69,7 @@ def load_model(
         definition: `module:callable` or `file.py:callable` that rebuilds the architecture, in place of the one that the
             manifest names. Needed only for formats without an architecture, and where nobody on this machine ran it.
         arguments: Arguments of the definition, in place of the stored ones.
+        allow: Dangerous findings to let through all the same: a kind (`code`), or `kind:where` for one of them.
 
     Returns:
         A Keras model with its optimizer, ready to be trained on; for a SavedModel a callable `ServedModel`. Either has
@@ -82,10 +86,12 @@ def load_model(
     manifest = read_manifest(place, *resolve(place, reference))
     rebuilt = definition_for(manifest, definition, arguments)
     folder = fetch(place, manifest)
-    measured, model = measure(folder, manifest, rebuilt)
     subject = f"{manifest.model}@{manifest.version}"
-    refuse_dangerous(measured.findings, subject)
-    verdict = judge(manifest, measured)
+    # Before TensorFlow is imported.
+    inspection = inspect_bundle(folder, manifest).allowing(allow)
+    refuse_dangerous(inspection, subject)
+    measured, model = measure(folder, manifest, rebuilt)
+    verdict = judge(manifest, measured, inspection)
     if not verdict.passed:
         raise VerificationFailed(f"{subject} is not the model that was trained:\n  " + "\n  ".join(verdict.reasons))
     return model

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from tasks.errors import UnsafeError
-from tasks.safety import Finding
+from tasks.safety import Finding, Inspection
 from tasks.serialization import format_named
 from tasks.storage import Environment, Manifest, Store, layout
 from tasks.verification.measure import Measurement
@@ -22,13 +23,14 @@ class Verdict(BaseModel):
     Attributes:
         passed: Every promise of the format was kept.
         intact: Every file has the digest in the manifest.
-        safe: Inspection found nothing dangerous.
+        safe: Inspection found nothing dangerous that was not allowed.
         loads: In a fresh process; without the model's source where the format promises so.
         weights_equal: Every variable, bit for bit.
         outputs_equal: On the probe; bit for bit where `exact`, else within `tolerance`.
         max_abs_diff: Largest difference of an output.
         resumable: One more training step gave the same weights on both sides; None where the format can't be trained on.
         tolerance: Absolute, for the outputs; 0 where `exact`.
+        allowed: `kind:where` of every dangerous finding that the user let through by `--allow`.
         exact: Whether the arithmetic here is the recorded one, so that outputs must be the same bit for bit.
         reasons: A sentence for each thing that failed.
         survived: What came back, in the terms of the formats' promises.
@@ -49,6 +51,7 @@ class Verdict(BaseModel):
     max_abs_diff: float | None = None
     resumable: bool | None = None
     findings: list[Finding] = []
+    allowed: list[str] = []
     exact: bool = True
     tolerance: float = 0.0
     reasons: list[str] = []
@@ -60,9 +63,9 @@ class Verdict(BaseModel):
     seconds: float = 0.0
 
 
-def judge(manifest: Manifest, measured: Measurement) -> Verdict:
+def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = Inspection()) -> Verdict:
     """Hold what was measured against what the manifest and the format's promises say. Pure."""
-    reasons = [f"{f.kind}: {f.where}: {f.message}" for f in measured.findings if f.severity == "dangerous"]
+    reasons = _dangers(inspection)
     exact = measured.environment.arithmetic == manifest.environment.arithmetic
     tolerance = 0.0 if exact else _RELATIVE_TOLERANCE * max(1.0, measured.max_abs_output or 0.0)
     safe = not reasons
@@ -95,7 +98,8 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
         outputs_equal=outputs_equal,
         max_abs_diff=measured.max_abs_diff,
         resumable=resumable,
-        findings=measured.findings,
+        findings=list(inspection.findings),
+        allowed=list(inspection.allowed),
         exact=exact,
         tolerance=tolerance,
         reasons=reasons,
@@ -108,18 +112,15 @@ def judge(manifest: Manifest, measured: Measurement) -> Verdict:
     )
 
 
-def refused(model: str, version: str, reason: str, *, intact: bool) -> Verdict:
-    """The verdict on a version that never got as far as being measured."""
-    return Verdict(
-        id=layout.new_version(),
-        model=model,
-        version=version,
-        at=datetime.now(UTC),
-        passed=False,
-        intact=intact,
-        safe=False if intact else None,
-        reasons=[reason],
-    )
+def not_intact(manifest: Manifest, reason: str) -> Verdict:
+    """The verdict on a version whose files are not those that were published."""
+    return _unmeasured(manifest, intact=False, reasons=[reason])
+
+
+def unsafe(manifest: Manifest, inspection: Inspection) -> Verdict:
+    """The verdict on a version that inspection refused, and that nothing loaded."""
+    found, allowed = list(inspection.findings), list(inspection.allowed)
+    return _unmeasured(manifest, intact=True, safe=False, findings=found, allowed=allowed, reasons=_dangers(inspection))
 
 
 def record(store: Store, verdict: Verdict) -> None:
@@ -145,6 +146,15 @@ def newest_verdict(store: Store, model: str, version: str) -> Verdict | None:
     """
     keys = store.keys(layout.verdicts(model, version))
     return _read(store, model, version, keys[-1]) if keys else None
+
+
+def _unmeasured(manifest: Manifest, **found: Any) -> Verdict:
+    at, version = datetime.now(UTC), manifest.version
+    return Verdict(id=layout.new_version(), model=manifest.model, version=version, at=at, passed=False, **found)
+
+
+def _dangers(inspection: Inspection) -> list[str]:
+    return [f"{f.kind}: {f.where}: {f.message}" for f in inspection.refused]
 
 
 def _read(store: Store, model: str, version: str, key: str) -> Verdict:

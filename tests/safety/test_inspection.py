@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tasks.definitions.build import MLP, SUBCLASSED
 from tasks.errors import UnsafeError
-from tasks.safety import Finding, inspect_bundle, refuse_dangerous
+from tasks.safety import Finding, Inspection, inspect_bundle, refuse_dangerous
 from tasks.storage import Manifest
 from tests import bundles, samples
 
@@ -48,8 +48,15 @@ class Copy:
     def manifest(self) -> Manifest:
         return self.original.model_copy(update={"files": bundles.entries(self.folder)})
 
+    def findings(self) -> list[Finding]:
+        return found(self.folder, self.manifest())
+
     def dangers(self) -> set[str]:
-        return {f.kind for f in inspect_bundle(self.folder, self.manifest()) if f.severity == "dangerous"}
+        return {f.kind for f in self.findings() if f.severity == "dangerous"}
+
+
+def found(folder: Path, manifest: Manifest) -> list[Finding]:
+    return list(inspect_bundle(folder, manifest).findings)
 
 
 @pytest.fixture
@@ -64,7 +71,7 @@ def weights(originals: dict[str, tuple[Path, Manifest]], tmp_path: Path) -> Copy
 
 @pytest.mark.parametrize("format_name", ["saved-model", "weights-h5", "full-h5"])
 def test_there_is_nothing_to_find_in_a_built_in_bundle(originals: Any, format_name: str) -> None:
-    assert inspect_bundle(*originals[format_name]) == []
+    assert found(*originals[format_name]) == []
 
 
 # Files
@@ -73,15 +80,15 @@ def test_there_is_nothing_to_find_in_a_built_in_bundle(originals: Any, format_na
 def test_a_file_that_the_manifest_does_not_name_is_dangerous(weights: Copy) -> None:
     manifest = weights.manifest()
     (weights.folder / "model" / "extra.py").write_text("print()")
-    found = [(f.severity, f.kind, f.where) for f in inspect_bundle(weights.folder, manifest)]
-    assert found == [("dangerous", "undeclared", "model/extra.py")]
+    places = [(f.severity, f.kind, f.where) for f in found(weights.folder, manifest)]
+    assert ("dangerous", "undeclared", "model/extra.py") in places
 
 
 def test_a_file_that_is_not_there_is_dangerous(weights: Copy) -> None:
     manifest = weights.manifest()
     (weights.folder / "state.npz").unlink()
-    found = [(f.severity, f.kind, f.where) for f in inspect_bundle(weights.folder, manifest)]
-    assert found == [("dangerous", "missing", "state.npz")]
+    places = [(f.severity, f.kind, f.where) for f in found(weights.folder, manifest)]
+    assert places == [("dangerous", "missing", "state.npz")]
 
 
 def test_a_symbolic_link_is_dangerous_even_where_it_is_declared(weights: Copy) -> None:
@@ -109,7 +116,7 @@ def test_a_lambda_in_an_h5_configuration_is_dangerous(full: Copy) -> None:
 def test_a_model_with_a_lambda_is_dangerous_as_keras_itself_stores_it(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     manifest = bundles.written(*samples.trained("with_lambda", DATA), DATA, "full-h5", folder)
-    assert "code" in {f.kind for f in inspect_bundle(folder, manifest) if f.severity == "dangerous"}
+    assert "code" in {f.kind for f in found(folder, manifest) if f.severity == "dangerous"}
 
 
 def test_a_class_of_a_foreign_module_is_dangerous(full: Copy) -> None:
@@ -124,7 +131,7 @@ def test_a_module_that_only_begins_like_keras_is_foreign(full: Copy) -> None:
 
 def test_a_class_of_the_definitions_own_module_is_only_noted(full: Copy) -> None:
     reconfigure(full, {"class_name": "Mine", "module": MLP.rpartition(":")[0]})
-    assert [f.severity for f in inspect_bundle(full.folder, full.manifest())] == ["note"]
+    assert [f.severity for f in full.findings()] == ["note"]
 
 
 def test_a_foreign_class_in_the_compile_configuration_is_dangerous(weights: Copy) -> None:
@@ -198,23 +205,25 @@ def test_a_file_that_only_calls_itself_hdf5_is_malformed(weights: Copy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deed", "operation"),
+    ("deed", "operation", "what"),
     [
-        (lambda: tf.io.read_file("/etc/hostname"), "ReadFile"),
-        (lambda: tf.io.write_file("/tmp/roundtrip-hostile", "x"), "WriteFile"),
-        (lambda: tf.py_function(os.getpid, [], tf.int64), "EagerPyFunc"),
-        (lambda: tf.numpy_function(os.getpid, [], tf.int64), "PyFunc"),
-        (lambda: tf.print("x", output_stream="file:///tmp/roundtrip-hostile"), "PrintV2"),
+        (lambda: tf.io.read_file("/etc/hostname"), "ReadFile", "reads or writes files"),
+        (lambda: tf.io.write_file("/tmp/roundtrip-hostile", "x"), "WriteFile", "reads or writes files"),
+        (lambda: tf.py_function(os.getpid, [], tf.int64), "EagerPyFunc", "runs Python on the host"),
+        (lambda: tf.numpy_function(os.getpid, [], tf.int64), "PyFunc", "runs Python on the host"),
+        (lambda: tf.print("x", output_stream="file:///tmp/roundtrip-hostile"), "PrintV2", "reads or writes files"),
     ],
 )
-def test_an_operation_that_reaches_outside_the_model_is_dangerous(deed: Any, operation: str, tmp_path: Path) -> None:
+def test_an_operation_that_reaches_outside_the_model_is_dangerous(
+    deed: Any, operation: str, what: str, tmp_path: Path
+) -> None:
     save_a_module(deed, tmp_path / "model")
     manifest = bundles.bare_manifest("saved-model").model_copy(update={"files": bundles.entries(tmp_path)})
 
-    findings = inspect_bundle(tmp_path, manifest)
+    findings = found(tmp_path, manifest)
 
     assert {(f.severity, f.kind) for f in findings} == {("dangerous", "operation")}
-    assert {f.message for f in findings} == {f"the operation {operation} reaches outside the model"}
+    assert {f.message for f in findings} == {f"the operation {operation} {what}"}
 
 
 def save_a_module(deed: Any, folder: Path) -> None:
@@ -243,10 +252,11 @@ def test_a_saved_model_that_is_none_is_malformed(originals: Any, tmp_path: Path)
 
 
 def test_what_is_dangerous_is_refused_with_each_place() -> None:
-    found = Finding(severity="dangerous", kind="code", where="model.h5: model_config", message="Lambda can run code")
+    danger = Finding(severity="dangerous", kind="code", where="model.h5: model_config", message="Lambda can run code")
     with pytest.raises(UnsafeError, match=r"digits@1 was refused.*\n  code: model.h5: model_config: Lambda can run code"):
-        refuse_dangerous([found], "digits@1")
+        refuse_dangerous(Inspection(findings=(danger,)), "digits@1")
 
 
 def test_what_is_only_noted_is_let_through() -> None:
-    refuse_dangerous([Finding(severity="note", kind="k", where="w", message="m")], "digits@1")
+    note = Finding(severity="note", kind="k", where="w", message="m")
+    refuse_dangerous(Inspection(findings=(note,)), "digits@1")

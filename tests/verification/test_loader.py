@@ -94,14 +94,6 @@ def test_damaged_variables_of_a_saved_model_do_not_load(tmp_path: Path) -> None:
     assert verdict.reasons[0].startswith("it does not load: DataLossError")
 
 
-def test_what_is_dangerous_is_not_loaded(dense: tuple[Any, Path, Manifest], tmp_path: Path) -> None:
-    _, folder, manifest = dense
-    copy = Path(shutil.copytree(folder, tmp_path / "bundle"))
-    (copy / "undeclared").touch()
-    verdict = verdict_on(copy, manifest)
-    assert (verdict.passed, verdict.safe, verdict.loads) == (False, False, None)
-
-
 def test_another_definition_is_refused_by_the_error_that_says_how_to_mend_it(dense: tuple[Any, Path, Manifest]) -> None:
     _, folder, manifest = dense
     narrow = manifest.definition.model_copy(update={"arguments": {"hidden": 4, "activation": "relu"}})

@@ -8,14 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.safety import Finding
+from tasks.safety import Finding, Inspection
 from tasks.serialization import FORMATS, PROMISES
 from tasks.storage import Manifest
-from tasks.verification import Measurement, judge
+from tasks.verification import Measurement, Verdict
+from tasks.verification import judge as judge_measured
 from tests import bundles
 
 DANGER = Finding(severity="dangerous", kind="code", where="model.h5", message="Lambda can run code")
 NOTE = Finding(severity="note", kind="foreign class", where="model.h5", message="yours")
+
+
+def judge(manifest: Manifest, whole: tuple[Measurement, list[Finding]]) -> Verdict:
+    return judge_measured(manifest, whole[0], Inspection(findings=tuple(whole[1])))
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +28,8 @@ def manifest() -> Manifest:
     return bundles.bare_manifest("saved-model")
 
 
-def measured(manifest: Manifest, **changes: Any) -> Measurement:
-    """Of a model that came back whole, but for the changes."""
+def measured(manifest: Manifest, **changes: Any) -> tuple[Measurement, list[Finding]]:
+    """Of a model that came back whole, but for the changes, and what inspection found in it."""
     whole = {
         "loads": True,
         "weights": [],
@@ -35,7 +40,8 @@ def measured(manifest: Manifest, **changes: Any) -> Measurement:
         "survived": dict.fromkeys(PROMISES, True),
         "environment": manifest.environment,
     }
-    return Measurement.model_validate(whole | changes)
+    findings = changes.pop("findings", [])
+    return Measurement.model_validate(whole | changes), findings
 
 
 def elsewhere(manifest: Manifest) -> dict[str, Any]:
@@ -90,6 +96,13 @@ def test_a_loss_beyond_the_promise_is_reported_and_passes(manifest: Manifest) ->
     survived = dict.fromkeys(PROMISES, True) | {"optimizer": False}
     verdict = judge(manifest, measured(manifest, survived=survived, lost=["optimizer: other variables"]))
     assert (verdict.passed, verdict.survived["optimizer"], verdict.lost) == (True, False, ["optimizer: other variables"])
+
+
+def test_what_was_allowed_stands_in_the_verdict_and_passes(manifest: Manifest) -> None:
+    inspection = Inspection(findings=(DANGER, NOTE)).allowing(["code"])
+    verdict = judge_measured(manifest, measured(manifest)[0], inspection)
+    assert (verdict.passed, verdict.safe, verdict.allowed) == (True, True, ["code:model.h5"])
+    assert verdict.findings == [DANGER, NOTE]
 
 
 def test_a_note_is_reported_and_passes(manifest: Manifest) -> None:
