@@ -1,13 +1,16 @@
-"""A fresh process that measures one bundle and ends."""
+"""A fresh, confined process that measures one bundle and ends."""
 
 from __future__ import annotations
 
+import tempfile
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tasks.children import Child, ChildDied
 from tasks.definitions import Definition
+from tasks.safety.sandbox import Limits
 from tasks.storage import Manifest
 from tasks.verification.environment import current_environment
 from tasks.verification.measure import Measurement
@@ -17,29 +20,52 @@ MODULE = "tasks.verification.measuring"
 
 
 class Loader:
-    """One use, one process: whoever measures a second bundle starts a second loader."""
+    """A fresh process for each measurement: the first is warm already, whoever measures a second bundle waits for the next.
+
+    It is confined before it reads anything of the bundle (`tasks.safety.sandbox`), and does not outlive its deadline.
+    """
 
     def __init__(self, *, debug: bool = False) -> None:
-        self._child = Child(MODULE, debug=debug)
+        self._debug = debug
+        self._child, self._used = Child(MODULE, debug=debug), False
 
     def measure(self, folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
         """Have the process measure a bundle.
 
         Returns:
-            What it measured. A crash in there (out of memory, a fault in native code) is a measurement too: it did not load.
+            What it measured. A crash in there (out of memory, a fault in native code) is a measurement too, and so is a load
+            that never ends: it did not load.
 
         Raises:
             MismatchError: The definition builds another model.
         """
-        request = {
-            "folder": str(folder),
-            "manifest": manifest.model_dump(mode="json"),
-            "definition": definition.model_dump(mode="json"),
-        }
-        try:
-            answer = self._child.ask(request)
-        except ChildDied as death:
-            return Measurement(loads=False, error=str(death), environment=current_environment())
+        if self._used:
+            self._child.end()
+            self._child = Child(MODULE, debug=self._debug)
+        self._used = True
+        limits = Limits.of(manifest.bytes)
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            self._child.kill()
+
+        with tempfile.TemporaryDirectory(prefix="roundtrip-load-", ignore_cleanup_errors=True) as scratch:
+            request = {
+                "folder": str(folder),
+                "scratch": scratch,
+                "manifest": manifest.model_dump(mode="json"),
+                "definition": definition.model_dump(mode="json"),
+            }
+            deadline = threading.Timer(limits.seconds, stop)
+            deadline.start()
+            try:
+                answer = self._child.ask(request)
+            except ChildDied as death:
+                why = f"It was still loading after {limits.seconds:.0f} s and was ended." if late.is_set() else str(death)
+                return Measurement(loads=False, error=why, environment=current_environment())
+            finally:
+                deadline.cancel()
         return Measurement.model_validate(answer)
 
     def end(self) -> None:

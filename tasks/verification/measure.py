@@ -36,6 +36,7 @@ class Measurement(BaseModel):
         survived: What came back, in the terms of the formats' promises.
         lost: What could not be given back, and why.
         environment: Where it was measured.
+        confined: What the process that loaded it was held to: `tasks.safety.sandbox`. None where it was the caller's own.
         seconds: Wall seconds.
     """
 
@@ -51,6 +52,7 @@ class Measurement(BaseModel):
     survived: dict[str, bool] = {}
     lost: list[str] = []
     environment: Environment
+    confined: list[str] | None = None
     seconds: float = 0.0
 
 
@@ -77,14 +79,26 @@ def measure(folder: Path, manifest: Manifest, definition: Definition) -> tuple[M
 def _load(folder: Path, manifest: Manifest, definition: Definition, result: Measurement) -> Any:
     try:
         model, result.lost = restore(folder, manifest.format, manifest.definition, manifest.carried, definition)
-    except RoundtripError:
-        raise  # a definition that does not fit is the user's to mend, and says how
+    except RoundtripError as error:
+        if not _wants_too_much(error):
+            raise  # a definition that does not fit is the user's to mend, and says how
+        result.error = str(error)[:800]
     except Exception as error:
-        result.loads = False
         result.error = f"{type(error).__name__}: {str(error).strip()[:800]}"
-        return None
-    result.loads = True
-    return model
+    else:
+        result.loads = True
+        return model
+    result.loads = False
+    return None
+
+
+def _wants_too_much(error: BaseException | None) -> bool:
+    """Whether memory ran out: no definition mends that, and here it is limited."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            return True
+        error = error.__cause__
+    return False
 
 
 def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) -> None:
