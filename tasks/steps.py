@@ -182,6 +182,7 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     manifest = _manifest(bundle, layout.model_name(name), version, training)
     (bundle.folder / "report.html").write_text(html_report(manifest))
     manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
+    manifest = safety.sign_bundle(bundle.folder, manifest, _secret)
     ref = storage.publish(place, bundle.folder, manifest)
     shutil.rmtree(bundle.folder, ignore_errors=True)
     create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
@@ -222,18 +223,20 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
         return storage.fetch(place, manifest, Path(to) if to else None)
     except UnsafeError as error:
         storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
-        verdict = not_intact(manifest, str(error))
-        verification.record(place, verdict)
-        error.outcome = Returned(version=reference(place, manifest), path="", verdict=verdict, latest=False)
-        _tell(error.outcome)
+        _refuse(place, manifest, not_intact(manifest, str(error)), error)
         raise
 
 
 @task(name="inspect", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
 def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: StoreConfig) -> safety.Inspection:
-    """Look into every file; what is dangerous and not allowed gets its verdict now, before anything is loaded."""
-    inspection = safety.inspect_bundle(folder, manifest).allowing(allow)
+    """Check the signature and look into every file; what is refused gets its verdict now, before anything is loaded."""
+    try:
+        signature = safety.check_signature(folder, manifest, _secret)
+    except UnsafeError as error:
+        _refuse(_open(store), manifest, not_intact(manifest, str(error)), error, folder)
+        raise
+    inspection = safety.inspect_bundle(folder, manifest).allowing(allow).model_copy(update={"signature": signature})
     subject = f"{manifest.model}@{manifest.version}"
     if inspection.findings:
         rows = [f.model_dump() | {"allowed": f"{f.kind}:{f.where}" in inspection.allowed} for f in inspection.findings]
@@ -241,14 +244,31 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
     try:
         safety.refuse_dangerous(inspection, subject)
     except UnsafeError as error:
-        place = _open(store)
-        verdict = unsafe(manifest, inspection)
-        verification.record(place, verdict)
-        create_markdown_artifact(verdict_card(verdict), key="verdict", description=subject)
-        error.outcome = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=False)
-        _tell(error.outcome)
+        _refuse(_open(store), manifest, unsafe(manifest, inspection), error, folder)
         raise
     return inspection
+
+
+def _refuse(
+    place: storage.Store, manifest: Manifest, verdict: verification.Verdict, error: UnsafeError, folder: Path | None = None
+) -> None:
+    """Keep the verdict on a version that is not loaded, show it, and let the error carry it."""
+    verification.record(place, verdict)
+    create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
+    path = str(folder) if folder else ""
+    error.outcome = Returned(version=reference(place, manifest), path=path, verdict=verdict, latest=False)
+    _tell(error.outcome)
+
+
+def _secret(name: str) -> str:
+    """The text of a Prefect Secret block."""
+    from prefect.blocks.system import Secret
+
+    try:
+        block: Any = Secret.load(name)
+    except ValueError as error:
+        raise InputError(f"There is no Prefect Secret block {name!r}.") from error
+    return str(block.get())
 
 
 @task(name="measure", cache_policy=NO_CACHE)

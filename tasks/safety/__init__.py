@@ -7,12 +7,14 @@ it found what nobody allowed; `require_trusted` refuses to import a definition t
 
 from tasks.safety.findings import Finding, Inspection, how_to_allow, refuse_dangerous
 from tasks.safety.inspection import inspect_bundle, inspect_path
+from tasks.safety.signing import check_signature, sign_bundle
 from tasks.safety.trust import Trusted, distrust, is_own, require_trusted, trust, trusted
 
 __all__ = [
     "Finding",
     "Inspection",
     "Trusted",
+    "check_signature",
     "distrust",
     "how_to_allow",
     "inspect_bundle",
@@ -20,6 +22,7 @@ __all__ = [
     "is_own",
     "refuse_dangerous",
     "require_trusted",
+    "sign_bundle",
     "trust",
     "trusted",
 ]

@@ -79,7 +79,9 @@ def confine(limits: Limits, folder: Path, scratch: Path, code: Path | None = Non
     held = _limit(limits)
     if os.environ.get(OFF_VARIABLE) == "off":
         return held
-    abi = landlock.restrict(landlock.Access(tuple(_readable(folder, code)), (scratch, *map(Path, _DEVICES), *_accelerators())))
+    abi = landlock.restrict(
+        landlock.Access(tuple(_readable(folder, code)), (scratch, *map(Path, _DEVICES), *_accelerators()))
+    )
     filtered = seccomp.restrict()
     held += ["files"] if abi else []
     return held + (["network", "processes"] if filtered else ["network"] if abi >= landlock.TCP_SINCE else [])
@@ -89,7 +91,9 @@ def offered() -> str:
     """One line on what this kernel offers for `confine`."""
     abi = landlock.abi()
     files = f"Landlock {abi} (files)" if abi else "no Landlock: a load may read and write what its user may"
-    calls = "seccomp (network, processes)" if seccomp.available() else "no seccomp: a load may use network and other programs"
+    calls = (
+        "seccomp (network, processes)" if seccomp.available() else "no seccomp: a load may use network and other programs"
+    )
     off = f"; {OFF_VARIABLE}=off: neither is used" if os.environ.get(OFF_VARIABLE) == "off" else ""
     return f"limits on memory and time, {files}, {calls}{off}"
 

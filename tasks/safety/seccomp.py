@@ -89,7 +89,9 @@ def restrict() -> bool:
     code = _filter(machine, os.getpid())
     program = _Program(len(code) // 8, code)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.syscall(machine.seccomp, _SET_FILTER, _ALL_THREADS, ctypes.byref(program)):
+    if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.syscall(
+        machine.seccomp, _SET_FILTER, _ALL_THREADS, ctypes.byref(program)
+    ):
         number = ctypes.get_errno()
         raise OSError(number, f"seccomp: {os.strerror(number)}")
     return True
@@ -105,7 +107,13 @@ def _filter(machine: _Machine, pid: int) -> bytes:
     for call in machine.refused:
         code += [_op(_IF_EQUAL, call, 0, 1), _op(_RETURN, _REFUSE)]
     # A thread, but no process.
-    code += [_op(_IF_EQUAL, machine.clone, 0, 4), _argument(0), _op(_IF_BITS, _CLONE_THREAD, 1, 0), _op(_RETURN, _REFUSE), number]
+    code += [
+        _op(_IF_EQUAL, machine.clone, 0, 4),
+        _argument(0),
+        _op(_IF_BITS, _CLONE_THREAD, 1, 0),
+        _op(_RETURN, _REFUSE),
+        number,
+    ]
     # To read a limit (a null pointer for the new one), but not to set it.
     code += [_op(_IF_EQUAL, machine.prlimit, 0, 6), _argument(2), _op(_IF_EQUAL, 0, 0, 2), _argument(2, high=True)]
     code += [_op(_IF_EQUAL, 0, 1, 0), _op(_RETURN, _REFUSE), number]

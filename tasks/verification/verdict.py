@@ -34,6 +34,7 @@ class Verdict(BaseModel):
         exact: Whether the arithmetic here is the recorded one, so that outputs must be the same bit for bit.
         reasons: A sentence for each thing that failed.
         survived: What came back, in the terms of the formats' promises.
+        signature: `valid`, `unsigned`, or `unchecked` where no key was named.
         confined: What the process that loaded it was held to, as far as this kernel can: `tasks.safety.sandbox`.
     """
 
@@ -61,6 +62,7 @@ class Verdict(BaseModel):
     stored_score: float | None = None
     lost: list[str] = []
     environment: Environment | None = None
+    signature: str | None = None
     confined: list[str] | None = None
     seconds: float = 0.0
 
@@ -110,6 +112,7 @@ def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = In
         stored_score=measured.stored_score,
         lost=measured.lost,
         environment=measured.environment,
+        signature=inspection.signature,
         confined=measured.confined,
         seconds=measured.seconds,
     )
