@@ -22,8 +22,7 @@ from typing import IO, Any
 from tasks import nursery
 from tasks.errors import RoundtripError, from_json
 
-
-_MEANINGS = {
+_MEANINGS: dict[int, str] = {
     signal.SIGKILL: " (SIGKILL from outside mostly means that memory ran out)",
     signal.SIGXCPU: " (its CPU time was used up)",
     signal.SIGXFSZ: " (it wrote a file that was too large)",

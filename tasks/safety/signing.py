@@ -133,7 +133,7 @@ def _verify(folder: Path, subject: str, secrets: Secrets) -> None:
         config.verify(folder, folder / SIGNATURE)
     except Exception as error:  # whatever the bytes are
         # The library's list of what differs, as far as it names the first file; the rest are digests.
-        why = _first_line(error).partition(": Expected")[0].replace("\\'", "'").replace("[", "").strip("\"'")
+        why = _first_line(error).partition(": Expected")[0].replace("\\'", "'").replace('["', "").replace("['", "")
         raise UnsafeError(f"The signature of {subject} does not hold: {why}") from error
 
 

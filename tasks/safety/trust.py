@@ -113,16 +113,18 @@ def _covers(pattern: str, module: str) -> bool:
 
 def _defines(module: str, name: str) -> bool:
     """Whether a module's source defines a public callable itself: what it imported is another's (`from os import system`)."""
-    parts, where = module.split("."), None
+    source: str | None = None
+    where: list[str] | None = None
+    parts = module.split(".")
     for depth in range(1, len(parts) + 1):
         spec = PathFinder.find_spec(".".join(parts[:depth]), where)
         if spec is None:
             return False
-        where = list(spec.submodule_search_locations or [])
-    if spec.origin is None or not spec.origin.endswith(".py") or name.startswith("_"):
+        source, where = spec.origin, list(spec.submodule_search_locations or [])
+    if source is None or not source.endswith(".py") or name.startswith("_"):
         return False
     try:
-        tree = ast.parse(Path(spec.origin).read_bytes())
+        tree = ast.parse(Path(source).read_bytes())
     except (OSError, SyntaxError, ValueError):
         return False
     kinds = ast.FunctionDef | ast.ClassDef

@@ -61,7 +61,7 @@ def acting(weights: tuple[Path, Manifest], action: str, target: Any = None) -> M
 
 def refused(weights: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, action: str, target: Any = None) -> None:
     """The action is refused, and would not be without the sandbox."""
-    with pytest.raises(InputError, match="Permission denied|Operation not permitted"):
+    with pytest.raises(InputError, match=r"Permission denied|Operation not permitted"):
         acting(weights, action, target)
     monkeypatch.setenv(OFF_VARIABLE, "off")
     assert acting(weights, action, target).loads
@@ -117,7 +117,7 @@ def test_a_definition_in_a_file_may_import_and_read_what_lies_beside_it(
 def test_nothing_is_written_outside(
     weights: tuple[Path, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    with pytest.raises(InputError, match="Permission denied|Operation not permitted"):
+    with pytest.raises(InputError, match=r"Permission denied|Operation not permitted"):
         acting(weights, action, str(tmp_path / "evil"))
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv(OFF_VARIABLE, "off")
@@ -143,7 +143,7 @@ def test_files_of_others_are_not_read(weights: tuple[Path, Manifest], tmp_path: 
     if secret == "file":
         secret = str(tmp_path / "credentials")
         Path(secret).write_text("secret")
-    with pytest.raises(InputError, match="PermissionError.*Permission denied.*runs in a sandbox"):
+    with pytest.raises(InputError, match=r"PermissionError.*Permission denied.*runs in a sandbox"):
         acting(weights, "list" if Path(secret).is_dir() else "read", secret)
 
 
@@ -204,7 +204,7 @@ def test_no_process_is_forked(weights: tuple[Path, Manifest], monkeypatch: pytes
 
 
 def test_the_nursery_forks_nothing_for_it(weights: tuple[Path, Manifest]) -> None:
-    with pytest.raises(InputError, match="raised OSError: .*Bad file descriptor"):
+    with pytest.raises(InputError, match=r"raised OSError: .*Bad file descriptor"):
         acting(weights, "nursery")
 
 

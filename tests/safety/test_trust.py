@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from flows.cli import cli
 from tasks.definitions.build import MLP, SUBCLASSED
-from tasks.errors import UnsafeError
+from tasks.errors import InputError, NotFoundError, UnsafeError
 from tasks.safety import distrust, require_trusted, trust, trusted
 from tasks.safety.trust import TRUST_VARIABLE
 from tasks.verification.returning import definition_for
@@ -136,14 +136,15 @@ def test_a_manifest_that_names_a_program_runs_nothing(tmp_path: Path, given: dic
 def test_the_command_lists_adds_and_removes(nobody_trusted_yet: Path) -> None:
     (nobody_trusted_yet / "models.py").write_text("def net(): ...")
 
-    def flows(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows", "trust", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+    def flows(*arguments: str) -> str:
+        return CliRunner().invoke(cli, ["trust", *arguments], catch_exceptions=False).output
 
     reference = f"{nobody_trusted_yet / 'models.py'}:net"
-    assert flows().stdout == "Nothing but the project's own definitions.\n"
-    assert flows(reference, "mine.*").stdout.startswith(f"{reference}  sha256 ")
+    assert flows() == "Nothing but the project's own definitions.\n"
+    assert flows(reference, "mine.*").startswith(f"{reference}  sha256 ")
     (nobody_trusted_yet / "models.py").unlink()
-    assert flows("--remove", reference).stdout == "mine.*\n"
-    assert flows("--remove", reference).returncode == 5
-    assert flows("no reference").returncode == 2
+    assert flows("--remove", reference) == "mine.*\n"
+    with pytest.raises(NotFoundError, match="is not on the list"):
+        flows("--remove", reference)
+    with pytest.raises(InputError, match="is not a reference"):
+        flows("no reference")
