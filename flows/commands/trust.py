@@ -19,8 +19,8 @@ def trust(references: tuple[str, ...], remove: bool, as_json: bool, debug: bool)
 
     A model whose format holds no architecture is rebuilt by the definition that its manifest names, and that is code. The
     project's own definitions are allowed, and so is what you ran once on this machine. REF is module:callable,
-    file.py:callable (as the file is now; a changed one must be trusted again) or package.*, which is what its modules define.
-    For workers set ROUNDTRIP_TRUST=module:callable,package.* instead.
+    file.py:callable (as the file is now; a changed one must be trusted again) or package.*, for what its modules define. For
+    workers set ROUNDTRIP_TRUST=module:callable,package.* instead.
 
     \b
     Examples:

@@ -27,9 +27,9 @@ _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|AUTH|API_KEY|ACCE
 # process was started with, and with it every secret of its owner's.
 _SYSTEM = (
     "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/etc/passwd", "/etc/nsswitch.conf",
-    "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/sys/vm", "/proc/sys/kernel", "/proc/self/status",
-    "/proc/self/statm", "/proc/self/maps", "/proc/self/cmdline", "/proc/self/cgroup", "/sys/devices/system", "/sys/fs/cgroup", "/sys/bus/pci/devices",
-    "/dev/urandom", "/dev/random",
+    "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/sys/vm", "/proc/sys/kernel",
+    "/proc/self/status", "/proc/self/statm", "/proc/self/maps", "/proc/self/cmdline", "/proc/self/cgroup",
+    "/sys/devices/system", "/sys/fs/cgroup", "/sys/bus/pci/devices", "/dev/urandom", "/dev/random",
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 

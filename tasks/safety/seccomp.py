@@ -37,16 +37,31 @@ class _Machine:
     signals: tuple[int, ...]  # that name a process first
 
 
-# In the order of the comments: socket connect bind; fork vfork execve execveat; ptrace process_vm_readv process_vm_writev tkill
-# pidfd_send_signal pidfd_getfd; mount umount2 unshare setns chroot pivot_root; bpf perf_event_open keyctl add_key request_key
-# userfaultfd io_uring_setup; setrlimit; chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat; setxattr lsetxattr fsetxattr
-# setxattrat. Landlock knows no modes, owners and attributes, and io_uring makes its calls where no filter looks.
+# Numbers on x86-64 and on arm64, which has no call of its own for some. Landlock knows no modes, owners and attributes, and
+# io_uring makes its calls where no filter looks.
+_REFUSED: dict[str, tuple[int, int | None]] = {
+    # network
+    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "io_uring_setup": (425, 425),
+    # other programs and processes
+    "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "ptrace": (101, 117),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "tkill": (200, 130), "pidfd_send_signal": (424, 424),
+    "pidfd_getfd": (438, 438),
+    # the way back
+    "mount": (165, 40), "umount2": (166, 39), "unshare": (272, 97), "setns": (308, 268), "chroot": (161, 51),
+    "pivot_root": (155, 41), "setrlimit": (160, 164),
+    # what only the kernel's own tools need
+    "bpf": (321, 280), "perf_event_open": (298, 241), "keyctl": (250, 219), "add_key": (248, 217),
+    "request_key": (249, 218), "userfaultfd": (323, 282),
+    # of files
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
+    "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7), "setxattrat": (463, 463),
+}  # fmt: skip
 _MACHINES = {
     "x86_64": _Machine(
         audit=0xC000003E,
         seccomp=317,
-        refused=(41, 42, 49, 57, 58, 59, 322, 101, 310, 311, 200, 424, 438, 165, 166, 272, 308, 161, 155, 321, 298, 250, 248,
-                 249, 323, 425, 160, 90, 91, 268, 452, 92, 93, 94, 260, 188, 189, 190, 463),
+        refused=tuple(x86 for x86, _ in _REFUSED.values()),
         clone=56,
         clone3=435,
         prlimit=302,
@@ -55,14 +70,13 @@ _MACHINES = {
     "aarch64": _Machine(
         audit=0xC00000B7,
         seccomp=277,
-        refused=(198, 203, 200, 221, 281, 117, 270, 271, 130, 424, 438, 40, 39, 97, 268, 51, 41, 280, 241, 219, 217, 218, 282,
-                 425, 164, 52, 53, 452, 55, 54, 5, 6, 7, 463),
+        refused=tuple(arm for _, arm in _REFUSED.values() if arm is not None),
         clone=220,
         clone3=435,
         prlimit=261,
         signals=(129, 131),
     ),
-}  # fmt: skip
+}
 
 
 class _Program(ctypes.Structure):

@@ -101,8 +101,8 @@ def require_trusted(reference: str) -> None:
         return
     why = "its file was changed since you trusted it" if named else "it was never run on this machine"
     raise UnsafeError(
-        f"The model must be rebuilt by `{reference}`, as its manifest says. That is code, and {why}. If you know it, trust it: "
-        f"`python -m flows trust '{reference}'`; or name it, for this one time: --model {reference}"
+        f"The model must be rebuilt by `{reference}`, as its manifest says. That is code, and {why}. If you know it, trust "
+        f"it: `python -m flows trust '{reference}'`; or name it, for this one time: --model {reference}"
     )
 
 
@@ -112,7 +112,7 @@ def _covers(pattern: str, module: str) -> bool:
 
 
 def _defines(module: str, name: str) -> bool:
-    """Whether a module's source defines a public callable itself: what it imported is another's (`from os import system`)."""
+    """Whether a module's source defines this callable itself; what it imported is another's (`from os import system`)."""
     source: str | None = None
     where: list[str] | None = None
     parts = module.split(".")

@@ -1,4 +1,4 @@
-"""What a model that gets past inspection can still do, once the process that loads it is confined: real processes, real kernel.
+"""What a model that gets past inspection can still do, once the process that loads it is confined.
 
 Each action is tried without the sandbox too: what is not possible anyway, the sandbox can't forbid.
 """
