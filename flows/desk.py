@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +27,7 @@ from tasks.errors import RoundtripError
 # The records and the store cost 0.4 s; the servers start first.
 if TYPE_CHECKING:
     from tasks.storage import VersionRef
+    from tasks.verification.matrix import Matrix
     from tasks.verification.returning import Returned
 
 
@@ -58,6 +60,7 @@ class Outcome:
             "metrics": self.version.metrics,
             "verdict": self.returned.verdict.model_dump(mode="json"),
             "latest": self.returned.latest,
+            "unwritten": self.returned.unwritten,
         }
 
 
@@ -82,6 +85,10 @@ class Desk:
         try:
             if self._store:
                 self._store.wait_until_up()
+            else:
+                from tasks.storage import open_store
+
+                open_store()  # a wrong address is said now, not when everything else is up
             self._server.wait_until_up()
         except BaseException:
             self._stop()
@@ -121,7 +128,12 @@ class Desk:
             if isinstance(result, BaseException):
                 raise result
             show(job.scenario, {"returning": True})
-            returned, error = self.bring_back(str(result), store=job.parameters.get("store"), more=job is not jobs[-1])
+            returned, error = self.bring_back(
+                str(result),
+                store=job.parameters.get("store"),
+                more=job is not jobs[-1],
+                show=partial(show, job.scenario),
+            )
             yield Outcome(job.scenario, result, returned, error, time.perf_counter() - started)
         feeder.join()
 
@@ -131,11 +143,15 @@ class Desk:
         to: Path | None = None,
         model: dict[str, Any] | None = None,
         store: dict[str, Any] | None = None,
+        environment: dict[str, Any] | None = None,
         *,
         allow: Sequence[str] = (),
         more: bool = False,
+        show: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> tuple[Returned, RoundtripError | None]:
         """Run the downstream flow on one version. Where `more` will come, the next proof warms up at once.
+
+        `show` is called with what happens until the version is there.
 
         Returns:
             What it found, and why it refused the version where it did.
@@ -148,11 +164,40 @@ class Desk:
         for _ in self._loose_ends:
             pass  # the flow before this one ends with Prefect's last word, for which nobody waited
         parameters: dict[str, Any] = {"reference": reference, "to": str(to) if to else None, "model": model}
-        parameters |= {"allow": list(allow), "store": store or {}}
+        parameters |= {"allow": list(allow), "environment": environment, "store": store or {}}
         self._returner.send({"parameters": parameters, "more": more})
         self._loose_ends = self._returner.events()
-        returned = Returned.model_validate(next(self._loose_ends)["returned"])
+        news = next(self._loose_ends)
+        while "returned" not in news:
+            show(news)
+            news = next(self._loose_ends)
+        returned = Returned.model_validate(news["returned"])
         return returned, refusal(returned)
+
+    def matrix(
+        self,
+        reference: str,
+        environments: Sequence[dict[str, Any]],
+        model: dict[str, Any] | None,
+        show: Callable[[dict[str, Any]], None],
+    ) -> Matrix:
+        """Run the flow `matrix` on one version; `show` is called with each row as it comes.
+
+        Raises:
+            RoundtripError: No such version, no such store.
+        """
+        from tasks.verification.matrix import Matrix
+
+        parameters = {"reference": reference, "environments": list(environments), "model": model}
+        self._returner.send({"parameters": parameters, "more": False})
+        table: Matrix | None = None
+        for event in self._returner.events():
+            if "row" in event:
+                show(event["row"])
+            else:
+                table = Matrix.model_validate(event["matrix"])
+        assert table is not None
+        return table
 
     def _train(
         self,

@@ -3,7 +3,8 @@
 from prefect import flow
 
 from tasks.settings import StoreConfig
-from tasks.steps import accept, conclude, fetch, find_version, inspect, measure, rebuild_from
+from tasks.steps import accept, build_environment, conclude, fetch, find_version, inspect, measure, rebuild_from
+from tasks.verification.elsewhere import EnvironmentConfig
 from tasks.verification.returning import Rebuild, Returned
 
 
@@ -13,6 +14,7 @@ def return_model(
     to: str | None = None,
     model: Rebuild | None = None,
     allow: tuple[str, ...] = (),
+    environment: EnvironmentConfig | None = None,
     store: StoreConfig = StoreConfig(),
 ) -> Returned:
     """Bring a version back and prove it; `latest` moves to it where it passed.
@@ -23,14 +25,17 @@ def return_model(
         model: A definition in place of the manifest's, for formats that rebuild the architecture.
         allow: Dangerous findings to let through all the same: a kind (`code`), or `kind:where` for one of them. The
             verdict records them, and `latest` does not move.
+        environment: Another Python, TensorFlow or Keras to return it in; empty for the one that runs this flow. A verdict of
+            another one moves no alias.
         store: Where the version is.
 
     Returns:
         The version, the folder of its files, and the verdict. A version that did not pass fails the run.
     """
     manifest = find_version(reference, store)
+    elsewhere = build_environment(environment, manifest)
     definition = rebuild_from(manifest, model)
     folder = fetch(manifest, to, store)
     inspection = inspect(folder, manifest, allow, store)
-    measured = measure(folder, manifest, definition)
+    measured = measure(folder, manifest, definition, elsewhere)
     return accept(conclude(manifest, inspection, measured, folder, store))

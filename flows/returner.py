@@ -1,7 +1,8 @@
-"""The process in which a job at a desk runs the flow `return`. It trains nothing, and has a fresh process measure."""
+"""The process in which a job at a desk runs the flows `return` and `matrix`. It trains nothing; fresh processes measure."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from tasks.children import quick_imports, serve
@@ -10,8 +11,11 @@ from tasks.verification.loader import Loader
 with quick_imports():
     from prefect.context import SyncClientContext
 
+    from flows.matrix import matrix
     from flows.return_model import return_model
     from tasks.steps import measuring_with, open_early, reporting_to
+    from tasks.storage.transfer import Snapshot
+    from tasks.verification.matrix import Row
 
 
 def main() -> None:
@@ -21,7 +25,15 @@ def main() -> None:
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         def tell(news: Any) -> None:
-            emit({"returned": news.model_dump(mode="json")})
+            if isinstance(news, Snapshot):
+                emit({"transfer": asdict(news)})
+                return
+            emit({"row" if isinstance(news, Row) else "returned": news.model_dump(mode="json")})
+
+        if "environments" in request["parameters"]:
+            with reporting_to(tell):
+                emit({"matrix": matrix(**request["parameters"]).model_dump(mode="json")})
+            return
 
         try:
             with (

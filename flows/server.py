@@ -27,7 +27,7 @@ class PrefectServer:
 
     def __init__(self) -> None:
         self._own: SharedServer | None = None
-        url = _configured_url()
+        url = configured_url()
         if url:
             self.url = url
             return
@@ -91,7 +91,7 @@ class PrefectServer:
             self._own.close()
 
 
-def _configured_url() -> str | None:
+def configured_url() -> str | None:
     """The API URL that the user configured for Prefect, wherever Prefect looks for one."""
     if os.environ.get(_API_URL):
         return os.environ[_API_URL]

@@ -17,6 +17,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from tasks import nursery
@@ -48,9 +49,16 @@ class ChildDied(RoundtripError):
 
 
 class Child:
-    """One running child: a process forked from this process' nursery, in which a module's `main()` calls `serve`."""
+    """One running child: a process forked from a nursery, in which a module's `main()` calls `serve`.
 
-    def __init__(self, module: str, *, env: Mapping[str, str] | None = None, debug: bool = False) -> None:
+    By default the nursery is this process'; with `python` it is one of that interpreter.
+    """
+
+    def __init__(
+        self, module: str, *, env: Mapping[str, str] | None = None, python: Path | None = None, debug: bool = False
+    ) -> None:
+        # Another interpreter's nursery is this child's alone, and imports nothing ahead of it.
+        self._link = nursery.start(python, debug=debug) if python else None
         self._stderr: IO[bytes] | None = None if debug else tempfile.TemporaryFile()  # noqa: SIM115  # lives with us
         theirs_in, ours_in = os.pipe()
         ours_out, theirs_out = os.pipe()
@@ -61,7 +69,7 @@ class Child:
         self._pid: int | None = None
         self._code: int | None = None
         files = (theirs_in, theirs_out, self._stderr.fileno() if self._stderr else 2, theirs_status)
-        nursery.fork(module, {**os.environ, **(env or {})}, files)
+        nursery.fork(module, {**os.environ, **(env or {})}, files, self._link)
         for file in (theirs_in, theirs_out, theirs_status):
             os.close(file)
 
@@ -134,7 +142,7 @@ class Child:
         if self._status >= 0:
             os.close(self._status)
             self._status = -1
-        for stream in (self._stdout, self._stderr):
+        for stream in (self._stdout, self._stderr, self._link):
             if stream is not None:
                 stream.close()
 

@@ -84,6 +84,12 @@ class DeniedError(UnreachableError):
     kind = "denied"
 
 
+class ForbiddenError(DeniedError):
+    """The store knows these credentials, and they may not do this: they may do something else."""
+
+    kind = "forbidden"
+
+
 class NotFoundError(RoundtripError):
     """No such model, version, alias or bucket."""
 

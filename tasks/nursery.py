@@ -44,37 +44,54 @@ _exit_code = 0
 def prepare(*modules: str, debug: bool = False) -> None:
     """Start this process' nursery, which imports the modules, and return at once; nothing where there is one already."""
     global _link  # noqa: PLW0603  # one nursery a process is the point
-    if _link is not None:
-        return
+    if _link is None:
+        _link = start(Path(sys.executable), *modules, debug=debug)
+
+
+def start(python: Path, *modules: str, debug: bool = False) -> socket.socket:
+    """Start a nursery of an interpreter, which imports the modules, and return at once.
+
+    Returns:
+        The link to it, for `fork`. Who closes it ends all children that it asked for.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         subprocess.Popen(
-            [sys.executable, "-c", "from tasks import nursery; nursery.main()", *modules],
+            [str(python), "-c", "from tasks import nursery; nursery.main()", *modules],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             # TensorFlow writes to it from C++ while it is imported. The children have files of their own.
             stderr=None if debug else subprocess.DEVNULL,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")},
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3")} | _project_of(python),
             start_new_session=True,
         )
-    _link = ours
+    return ours
 
 
-def fork(module: str, env: dict[str, str], files: tuple[int, int, int, int]) -> None:
+def _project_of(python: Path) -> dict[str, str]:
+    """Where another interpreter finds this package; ours knows."""
+    return {} if str(python) == sys.executable else {"PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+def fork(module: str, env: dict[str, str], files: tuple[int, int, int, int], link: socket.socket | None = None) -> None:
     r"""Have the nursery fork a child that runs `module.main()`; returns at once.
 
     Args:
         module: Imported in the child where the nursery did not.
         env: The child's whole environment.
         files: Descriptors of its stdin, stdout and stderr, and of the pipe for `PID\n` and `EXITCODE\n`.
+        link: To another interpreter's nursery; by default this process' own.
     """
-    prepare(module)
-    assert _link is not None
-    body = json.dumps({"module": module, "env": env, "cwd": str(Path.cwd()), "path": sys.path}).encode()
+    path = None if link else sys.path  # what this interpreter imports is of no use to another
+    if link is None:
+        prepare(module)
+        link = _link
+    assert link is not None
+    body = json.dumps({"module": module, "env": env, "cwd": str(Path.cwd()), "path": path}).encode()
     # A nursery that died is found out by whoever reads the child's status.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        socket.send_fds(_link, [len(body).to_bytes(_LENGTH, "big")], list(files))
-        _link.sendall(body)
+        socket.send_fds(link, [len(body).to_bytes(_LENGTH, "big")], list(files))
+        link.sendall(body)
 
 
 def let_go() -> None:
@@ -197,7 +214,7 @@ def _become(birth: _Birth) -> None:
     """Turn this forked process into the child that was asked for."""
     global _link  # noqa: PLW0603
     os.setsid()
-    _die_with_parent()
+    die_with_parent()
     for number, file in enumerate(birth.files):
         os.dup2(file, number)
         os.close(file)
@@ -207,7 +224,7 @@ def _become(birth: _Birth) -> None:
     os.environ.clear()
     os.environ.update(birth.request["env"])
     os.chdir(birth.request["cwd"])
-    sys.path[:] = birth.request["path"]
+    sys.path[:] = birth.request["path"] or sys.path
     tempfile.tempdir = None
     _link = birth.link
     importlib.import_module(birth.request["module"]).main()
@@ -240,7 +257,7 @@ def _leave() -> None:
     os._exit(_exit_code)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel to kill this process when its nursery ends, whatever ends that."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

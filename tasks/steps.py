@@ -8,10 +8,10 @@ boto3's own attempts. What fails by bad input is not, for it would fail again.
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -29,39 +29,53 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import DeniedError, InputError, RoundtripError, UnreachableError, UnsafeError
-from tasks.serialization import Bundle, format_named
-from tasks.settings import STORE_VARIABLE, StoreConfig
+from tasks.errors import DeniedError, ForbiddenError, InputError, RoundtripError, UnreachableError, UnsafeError
+from tasks.serialization import Bundle
+from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
-from tasks.storage.manifest import DataRecord, TrainingRecord
-from tasks.storage.store import check_store as probe_store
-from tasks.storage.transfer import file_entries
+from tasks.storage.conformance import check_store as probe_store
+from tasks.storage.transfer import Progress, Snapshot
 from tasks.storage.versions import reference
-from tasks.training import Epoch, Trained, TrainingConfig
+from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
-from tasks.verification import Loader, Measurement
+from tasks.verification import Loader, Measurement, Verdict
+from tasks.verification.describe import describe
+from tasks.verification.elsewhere import EnvironmentConfig, Interpreter
 from tasks.verification.environment import current_environment
+from tasks.verification.fidelity import Bench, Cell, Limits, Subject, Table
+from tasks.verification.fidelity.cells import failed
+from tasks.verification.fidelity.document import table_html, table_markdown
+from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_without
 from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import not_intact, unsafe
 
 _PROGRESS_SECONDS = 2.0
+_LOG_SECONDS, _TELL_SECONDS = 5.0, 0.5  # between two words on a transfer, to the log and to a listener
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned], None]
+Listener = Callable[[Epoch | VersionRef | Returned | Row | Cell | Snapshot | str], None]
+_drafts: dict[Path, Manifest] = {}  # by bundle: another attempt at publishing goes on with the same version
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
 
+# At most one fresh process, warm for the next rehearsal; a run that failed before leaves it to the next one.
+_rehearsers: list[Loader] = []
+
 
 @contextmanager
 def reporting_to(listener: Listener) -> Iterator[None]:
-    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned."""
+    """Tell a callable of each epoch (in place of log and progress artifact), of what was published, returned, measured.
+
+    Lines of text are about checkpoints.
+    """
     token = _listener.set(listener)
     try:
         yield
@@ -69,7 +83,7 @@ def reporting_to(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def _tell(news: VersionRef | Returned) -> None:
+def _tell(news: VersionRef | Returned | Row | Cell) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(news)
@@ -94,7 +108,7 @@ def _is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
 
 def _open(config: StoreConfig) -> storage.Store:
     """The configured store, opened once a process: a boto3 client costs 0.2 s."""
-    return _opened(config.model_copy(update={"url": config.url or os.environ.get(STORE_VARIABLE)}))
+    return _opened(config.completed())
 
 
 def open_early() -> None:
@@ -105,29 +119,37 @@ def open_early() -> None:
 
 @cache
 def _opened(config: StoreConfig) -> storage.Store:
-    if not config.aws_credentials:
+    if not (config.aws_credentials or config.s3_bucket):
         return storage.open_store(config)
-    from prefect_aws import AwsCredentials  # 2 s, and only where a block is named
+    from prefect_aws import AwsCredentials, S3Bucket  # 2 s, and only where a block is named
 
-    block: Any = AwsCredentials.load(config.aws_credentials)
-    given = {
-        "aws_access_key_id": block.aws_access_key_id,
-        "aws_secret_access_key": block.aws_secret_access_key and block.aws_secret_access_key.get_secret_value(),
-        "aws_session_token": block.aws_session_token,
-        "profile_name": block.profile_name,
-        "region_name": block.region_name,
-        "endpoint_url": block.aws_client_parameters.endpoint_url,
-    }
-    return storage.open_store(config, {name: value for name, value in given.items() if value})
+    if not config.s3_bucket:
+        return storage.open_store(config, _access_of(AwsCredentials.load(config.aws_credentials)))
+    if config.url or config.aws_credentials:
+        raise InputError(
+            f"The store is named twice: by the S3Bucket block {config.s3_bucket!r} and beside it. Name it once."
+        )
+    bucket: Any = S3Bucket.load(config.s3_bucket)
+    url = f"s3://{bucket.bucket_name}/{bucket.bucket_folder.strip('/')}"
+    return storage.open_store(config.model_copy(update={"url": url, "s3_bucket": None}), _access_of(bucket.credentials))
+
+
+def _access_of(block: Any) -> storage.Access:
+    """What an AwsCredentials or a MinIOCredentials block gives; it takes on the role that the block names."""
+    return storage.Access(block.get_boto3_session(), block.aws_client_parameters.get_params_override())
 
 
 # Upstream
 
 
 @task(name="check store", cache_policy=NO_CACHE)
-def check_store(store: StoreConfig) -> None:
+def check_store(store: StoreConfig, format_name: str, rehearsal: bool) -> None:
     """Find out before the training whether its result can be stored."""
+    serialization.usable_format(format_name)
     probe_store(_open(store))
+    if rehearsal and not _rehearsers:
+        # Its imports and its start go by while this process trains.
+        _rehearsers.append(Loader())
 
 
 @task(name="load data", cache_policy=NO_CACHE)
@@ -146,17 +168,23 @@ def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition
 
 
 @task(name="train with custom loop", cache_policy=NO_CACHE)
-def train_with_custom_loop(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
-    """Train by our own compiled GradientTape loop."""
+def train_with_custom_loop(
+    definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
+) -> Trained:
+    """Train by our own compiled GradientTape loop, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config) as report:
-        return training.train_with_custom_loop(model, dataset, config, report)
+        keeping = _checkpointing(definition, name, store)
+        return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping)
 
 
 @task(name="train with fit", cache_policy=NO_CACHE)
-def train_with_fit(model: Any, dataset: Dataset, config: TrainingConfig) -> Trained:
-    """Train by Keras' fit."""
+def train_with_fit(
+    definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
+) -> Trained:
+    """Train by Keras' fit, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config) as report:
-        return training.train_with_fit(model, dataset, config, report)
+        keeping = _checkpointing(definition, name, store)
+        return training.train_with_fit(model, dataset, config, report, checkpointing=keeping)
 
 
 @task(name="serialize", cache_policy=NO_CACHE)
@@ -175,16 +203,26 @@ def serialize(trained: Trained, definition: Definition, dataset: Dataset, format
 
 @task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
-def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig) -> VersionRef:
-    """Upload the bundle, commit it with its manifest, and tell the world."""
+def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: bool = True) -> VersionRef:
+    """Upload the bundle, bring it back meanwhile, commit it with its manifest where it came back, and tell the world."""
     place = _open(store)
-    version = layout.new_version()
-    manifest = _manifest(bundle, layout.model_name(name), version, training)
-    (bundle.folder / "report.html").write_text(html_report(manifest))
-    manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
-    manifest = safety.sign_bundle(bundle.folder, manifest, _secret)
-    ref = storage.publish(place, bundle.folder, manifest)
+    draft = _drafts.get(bundle.folder)
+    if draft is None:
+        run = str(flow_run.id) if flow_run.id else None
+        draft = describe(bundle, layout.model_name(name), layout.new_version(), training, run)
+        (bundle.folder / "report.html").write_text(html_report(draft))
+        draft = safety.sign_bundle(bundle.folder, draft, _secret)
+        _drafts[bundle.folder] = draft
+    with _rehearsing(bundle.folder, draft, rehearsal) as passed, _moving("publishing") as progress:
+        manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
+        passed()
+    ref = storage.commit(place, manifest)
+    del _drafts[bundle.folder]
     shutil.rmtree(bundle.folder, ignore_errors=True)
+    if bundle.run:
+        # Who may not delete here leaves them to `gc`: the version is published all the same.
+        with suppress(RoundtripError):
+            storage.StoredCheckpoints(place, ref.model).forget(bundle.run)
     create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
     emit_event(
         event="roundtrip.version.published",
@@ -220,7 +258,8 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
     """Bring the files here, each held against the manifest; a version that was tampered with gets its verdict now."""
     place = _open(store)
     try:
-        return storage.fetch(place, manifest, Path(to) if to else None)
+        with _moving("fetching") as progress:
+            return storage.fetch(place, manifest, Path(to) if to else None, progress.moved, progress.expect)
     except UnsafeError as error:
         storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
         _refuse(place, manifest, not_intact(manifest, str(error)), error)
@@ -250,13 +289,11 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
 
 
 def _refuse(
-    place: storage.Store, manifest: Manifest, verdict: verification.Verdict, error: UnsafeError, folder: Path | None = None
+    place: storage.Store, manifest: Manifest, verdict: Verdict, error: UnsafeError, folder: Path | None = None
 ) -> None:
     """Keep the verdict on a version that is not loaded, show it, and let the error carry it."""
-    verification.record(place, verdict)
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
-    path = str(folder) if folder else ""
-    error.outcome = Returned(version=reference(place, manifest), path=path, verdict=verdict, latest=False)
+    error.outcome = _recorded(place, manifest, verdict, path=str(folder) if folder else "")
     _tell(error.outcome)
 
 
@@ -271,10 +308,16 @@ def _secret(name: str) -> str:
     return str(block.get())
 
 
+@task(name="build environment", cache_policy=NO_CACHE)
+def build_environment(environment: EnvironmentConfig | None, manifest: Manifest) -> Interpreter | None:
+    """Build the environment that the version is to be returned in; None is this one."""
+    return verification.build_environment(environment, manifest) if environment else None
+
+
 @task(name="measure", cache_policy=NO_CACHE)
-def measure(folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
-    """Load and compare, in a fresh process that trained nothing."""
-    with _spare_loader.get() or Loader() as loader:
+def measure(folder: Path, manifest: Manifest, definition: Definition, elsewhere: Interpreter | None = None) -> Measurement:
+    """Inspect, load and compare, in a fresh process that trained nothing."""
+    with Loader(elsewhere) if elsewhere else _spare_loader.get() or Loader() as loader:
         return loader.measure(folder, manifest, definition)
 
 
@@ -286,15 +329,115 @@ def conclude(
     """Make the verdict, keep it in the store, and move `latest` where it passed without an exception that somebody made."""
     place = _open(store)
     verdict = verification.judge(manifest, measured, inspection)
-    verification.record(place, verdict)
-    clean = verdict.passed and not verdict.allowed
-    latest = clean and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    returned = _recorded(place, manifest, verdict, path=str(folder))
+    if returned.unwritten:
+        get_run_logger().warning("%s", returned.unwritten)
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
     create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
-    returned = Returned(version=reference(place, manifest), path=str(folder), verdict=verdict, latest=latest)
     _tell(returned)
     return returned
+
+
+def _recorded(place: storage.Store, manifest: Manifest, verdict: Verdict, *, path: str) -> Returned:
+    """Keep a verdict and move `latest` where it passed here, without exceptions; who may only read has the proof too."""
+    latest, unwritten, lacking = False, None, f"The verdict is not in the store and `{layout.LATEST}` did not move"
+    try:
+        verification.record(place, verdict)
+        lacking = f"`{layout.LATEST}` did not move"
+        here = verdict.passed and not verdict.allowed and not verdict.elsewhere
+        latest = here and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+    except ForbiddenError as error:
+        unwritten = f"{lacking}: {error}"
+    return Returned(version=reference(place, manifest), path=path, verdict=verdict, latest=latest, unwritten=unwritten)
+
+
+@task(name="return elsewhere", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def return_elsewhere(
+    folder: Path,
+    manifest: Manifest,
+    inspection: safety.Inspection,
+    definition: Definition,
+    environment: EnvironmentConfig,
+    store: StoreConfig,
+) -> Row:
+    """Bring a fetched version back in another environment, and keep the verdict; what can't be built is a row too."""
+    try:
+        interpreter = verification.build_environment(environment, manifest)
+    except InputError as error:
+        row = row_without(environment, error)
+    else:
+        with Loader(interpreter) as loader:
+            verdict = verification.judge(manifest, loader.measure(folder, manifest, definition), inspection)
+        with suppress(ForbiddenError):  # who may only read has the table too
+            verification.record(_open(store), verdict)
+        row = row_of(verdict)
+    _tell(row)
+    return row
+
+
+@task(name="tabulate", cache_policy=NO_CACHE)
+def tabulate(manifest: Manifest, rows: list[Row]) -> Matrix:
+    """Show the rows as a table."""
+    trained = manifest.environment
+    under = f"Python {trained.python}, TensorFlow {trained.tensorflow}, Keras {trained.keras}"
+    create_table_artifact(
+        [row.model_dump(exclude={"verdict"}) for row in rows],
+        key="matrix",
+        description=f"{manifest.model}@{manifest.version}, trained under {under}, returned under",
+    )
+    return matrix_of(manifest, rows)
+
+
+# What survives
+
+
+@task(name="measure row", task_run_name="{subject.name}", cache_policy=NO_CACHE)
+def measure_row(subject: Subject, formats: list[str], limits: Limits) -> list[Cell]:
+    """Train one definition, save it in every format, and measure what comes back of each."""
+    # A runner of threads keeps the context, and with it whoever listens.
+    return Bench.of_this_process().row(subject, formats, limits, _tell)
+
+
+def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[PrefectFuture[list[Cell]]]) -> list[Cell]:
+    """The cells of all rows in their order; where a whole worker died, its rows are cells that say so."""
+    cells: list[Cell] = []
+    try:
+        for subject, future in zip(subjects, futures, strict=True):
+            row = future.result(raise_on_failure=False)
+            broken = row if isinstance(row, BaseException) else None
+            row = [failed(subject, f, "crashed", f"the worker: {broken}") for f in formats] if broken else row
+            for cell in row:  # other processes than this one could not tell
+                _tell(cell)
+            cells += row
+    except BaseException:  # Ctrl-C: a runner of threads waits for its threads, and they for their processes
+        Bench.of_this_process().stop()
+        raise
+    return cells
+
+
+@task(name="keep table", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def keep_table(table_id: str, cells: list[Cell], workers: int, store: StoreConfig) -> Table:
+    """Put the table into the store, as JSON, HTML and Markdown, and into Prefect as artifacts."""
+    place = _open(store)
+    took = (datetime.now(UTC) - layout.made_at(table_id)).total_seconds()
+    table = Table(id=table_id, at=datetime.now(UTC), environment=current_environment(), cells=cells, seconds=took,
+                  workers=workers)  # fmt: skip
+    texts = {
+        "table.json": table.model_dump_json(indent=1),
+        "table.html": table_html(table),
+        "table.md": table_markdown(table),
+    }
+    for name, text in texts.items():
+        place.put_if_absent(layout.fidelity(table_id) + name, text.encode())
+    create_markdown_artifact(
+        texts["table.md"], key="fidelity-table", description=f"{table.kept} of {len(cells)} cells keep all"
+    )
+    rows = [{"definition": c.definition, "format": c.format, "kept": c.kept, "why": c.why or ""} for c in cells]
+    create_table_artifact(rows, key="fidelity-cells", description=place.uri(layout.fidelity(table_id)))
+    return table
 
 
 def accept(returned: Returned) -> Returned:
@@ -338,28 +481,33 @@ def remove_garbage(planned: Plan, store: StoreConfig) -> list[Done]:
     return results
 
 
-def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
-    format_ = format_named(bundle.format)
-    return Manifest(
-        model=name,
-        version=version,
-        created=datetime.now(UTC),
-        format=format_.name,
-        format_version=format_.version,
-        definition=bundle.definition,
-        data=DataRecord(source=bundle.data_source, sha256=bundle.data_digest),
-        training=TrainingRecord(
-            scenario=format_.name,
-            loop=bundle.loop,
-            config=config.model_dump(),
-            metrics=bundle.metrics,
-            notes=bundle.notes,
-        ),
-        carried=bundle.carried,
-        files=(),
-        environment=current_environment(),
-        flow_run=str(flow_run.id) if flow_run.id else None,
-    )
+def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
+    """Checkpoints in the store, by the side of the model's versions."""
+    # To whoever asked for news, else to the run's log.
+    say = _listener.get() or get_run_logger().info
+    keeper = storage.StoredCheckpoints(_open(store), name, say)
+    return Checkpointing(keeper, definition, current_environment().arithmetic, say)
+
+
+@contextmanager
+def _rehearsing(folder: Path, manifest: Manifest, wanted: bool) -> Iterator[Callable[[], None]]:
+    """Rehearse in a fresh process and beside what follows; gives the function that waits for the end and raises."""
+    if not wanted:
+        yield lambda: None
+        return
+    with _rehearsers.pop() if _rehearsers else Loader() as loader, ThreadPoolExecutor(1) as beside:
+        yield beside.submit(verification.rehearse, folder, manifest, loader.measure).result
+
+
+@contextmanager
+def _moving(what: str) -> Iterator[Progress]:
+    """Where a long transfer is shown: to whoever asked for it, else in the run's log."""
+    listener = _listener.get()
+    if listener is None:
+        logger = get_run_logger()
+        yield Progress(what, lambda snapshot: logger.info("%s", snapshot), _LOG_SECONDS)
+    else:
+        yield Progress(what, listener, _TELL_SECONDS)
 
 
 @contextmanager
@@ -386,6 +534,7 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["accept", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version", "inspect", "load_data",
-           "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage", "reporting_to",
-           "serialize", "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "build_environment", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
+           "inspect", "keep_table", "load_data", "measure", "measure_row", "measuring_with", "open_early", "publish",
+           "rebuild_from", "remove_garbage", "reporting_to", "return_elsewhere", "rows_of", "serialize", "tabulate",
+           "train_with_custom_loop", "train_with_fit"]  # fmt: skip

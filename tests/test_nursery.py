@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -85,5 +87,27 @@ def test_a_nursery_outlives_a_child_that_nobody_waited_for() -> None:
     child = Child("tests.echo_child")
     try:
         assert child.ask({"do": "echo", "say": "there"}) == {"said": "there"}
+    finally:
+        child.end()
+
+
+def test_a_child_may_run_under_another_interpreter() -> None:
+    bare = Path(sys.base_prefix) / "bin" / "python3"
+    assert str(bare) != sys.executable
+    child = Child("tests.echo_child", python=bare)
+    try:
+        found = child.ask({"do": "interpreter"})
+        assert found["prefix"] == sys.base_prefix != sys.prefix
+        assert sysconfig.get_path("purelib") not in found["path"]
+        assert child.pid != os.getpid()
+    finally:
+        child.end()
+
+
+def test_a_child_under_an_interpreter_that_is_none_is_dead() -> None:
+    child = Child("tests.echo_child", python=Path("/bin/false"))
+    try:
+        with pytest.raises(ChildDied):
+            child.ask({"do": "echo", "say": "hello"})
     finally:
         child.end()

@@ -120,3 +120,15 @@ def not_a_model() -> Any:
 
 def broken() -> keras.Model:
     raise ZeroDivisionError("no such thing")
+
+
+def mixed_precision() -> keras.Model:
+    """Computes in float16 under a scaled loss, with Dropout and BatchNormalization."""
+    policy = keras.DTypePolicy("mixed_float16")
+    inputs = keras.Input((8,), name="x")
+    x = keras.layers.BatchNormalization(dtype=policy)(keras.layers.Dense(16, activation="relu", dtype=policy)(inputs))
+    x = keras.layers.Dropout(0.5, dtype=policy)(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), loss)
+    return model

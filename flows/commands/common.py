@@ -59,6 +59,19 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def environment_options(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command `--python`, `--with` and `--recorded`; `what` says what each `--with` is."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        recorded = "Python, TensorFlow, Keras and NumPy as they were where the version was trained."
+        command = click.option("--recorded", is_flag=True, help=recorded)(command)
+        command = click.option("--with", "withs", multiple=True, metavar="REQUIREMENT", help=what)(command)
+        python = "A version (3.12) or the path of an interpreter."
+        return click.option("--python", "pythons", multiple=True, metavar="PYTHON", help=python)(command)
+
+    return add
+
+
 def model_parameter(model: str | None, pairs: Sequence[str]) -> dict[str, Any]:
     """The flow parameter `model` from the command line; argument values are JSON where they can be."""
     from tasks.references import absolute

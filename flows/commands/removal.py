@@ -74,6 +74,14 @@ def rm(reference: str, yes: bool, as_json: bool, debug: bool) -> None:
     metavar="AGE",
     help="A publisher of which the store heard nothing for so long is dead.",
 )
+@click.option(
+    "--checkpoints-older-than",
+    type=AGE,
+    default="7d",
+    show_default=True,
+    metavar="AGE",
+    help="A training that was killed and not resumed for so long will not be.",
+)
 @click.option("--yes", "--delete", "yes", is_flag=True, help="Remove it. Without this, only the plan is shown.")
 @common
 def gc(
@@ -81,6 +89,7 @@ def gc(
     keep_last: int | None,
     keep_younger_than: timedelta | None,
     leftovers_older_than: timedelta,
+    checkpoints_older_than: timedelta,
     yes: bool,
     as_json: bool,
     debug: bool,
@@ -89,8 +98,9 @@ def gc(
 
     Versions go only where a --keep option is given, and only those that none of them keeps. A version that an alias points
     at, or that is being published or promoted, always stays. What publishers left that died, uploads that were never
-    finished, and what is left of removed versions go in any case. Each is looked at again just before it is removed, so
-    this is safe beside publishers and promotions, and may be interrupted at any moment. MODEL may be a pattern.
+    finished, checkpoints of trainings that were killed long ago, and what is left of removed versions go in any case. Each
+    is looked at again just before it is removed, so this is safe beside publishers and promotions, and may be interrupted
+    at any moment. MODEL may be a pattern.
 
     \b
     Examples:
@@ -103,7 +113,10 @@ def gc(
 
     store = open_store()
     retention = Retention(
-        keep_last=keep_last, keep_younger_than=keep_younger_than, leftovers_older_than=leftovers_older_than
+        keep_last=keep_last,
+        keep_younger_than=keep_younger_than,
+        leftovers_older_than=leftovers_older_than,
+        checkpoints_older_than=checkpoints_older_than,
     )
     planned = plan(store, retention, models)
     document = planned.model_dump(mode="json") | {"bytes": planned.bytes, "removed": None}

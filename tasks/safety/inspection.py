@@ -29,6 +29,7 @@ from tasks.storage.transfer import sha256_of
 _DEEPEST = 4
 _FILE = 10  # records that a file costs, however small
 _ENOUGH = 200  # findings, where one of them is dangerous
+_MOST = 50_000  # findings, and files inside, of one file
 _SEVERITIES = ("dangerous", "suspicious", "note")
 # Nobody's own code: a manifest that names them as its definition's module buys no trust for their classes.
 _NEVER_OWN = set(sys.stdlib_module_names) | {"keras", "tensorflow", "tf_keras", "numpy", "builtins", "pip", "setuptools"}
@@ -45,8 +46,7 @@ def inspect_bundle(folder: Path, manifest: Manifest) -> Inspection:
     paths, findings = _listed(folder)
     findings += _declared(folder, paths, manifest)
     context = Context(_own_packages(manifest), _sizes(paths), Budget())
-    files = [opened(path, name) for name, path in paths.items() if name != MANIFEST]
-    findings += _inspect(files, context)
+    findings += _inspect(_opened({name: path for name, path in paths.items() if name != MANIFEST}), context)
     findings += _manifest(manifest, context)
     return _record(findings, paths, started)
 
@@ -60,7 +60,7 @@ def inspect_path(path: Path) -> Inspection:
     started = time.perf_counter()
     if path.is_file():
         one = {path.name: path}
-        return _record(_inspect([opened(path, path.name)], Context()), one, started)
+        return _record(_inspect(_opened(one), Context()), one, started)
     if not path.is_dir():
         raise NotFoundError(f"There is no file or folder {path}.")
     if (path / MANIFEST).is_file():
@@ -74,8 +74,7 @@ def inspect_path(path: Path) -> Inspection:
         lies = _other_bytes(path, manifest)
         return _record([*bundle.findings, *lies], _listed(path)[0], started)
     paths, findings = _listed(path)
-    files = [opened(place, name) for name, place in paths.items()]
-    findings += _inspect(files, Context(sizes=_sizes(paths)))
+    findings += _inspect(_opened(paths), Context(sizes=_sizes(paths)))
     return _record(findings, paths, started)
 
 
@@ -157,24 +156,42 @@ def _own_packages(manifest: Manifest) -> frozenset[str]:
 # Files
 
 
-def _inspect(files: Iterable[File], context: Context) -> list[Finding]:
+def _opened(paths: dict[str, Path]) -> Iterator[Finding | File]:
+    # One after the other: each that is open costs a descriptor, and there may be thousands.
+    for name, path in paths.items():
+        try:
+            yield opened(path, name)
+        except OSError as error:
+            yield dangerous("unreadable", name, f"can't be opened: {error.strerror}")
+
+
+def _inspect(roots: Iterable[Finding | File], context: Context) -> list[Finding]:
     """Each file, and each file in it."""
     findings: list[Finding] = []
-    queue = deque(files)
-    while queue:
-        file = queue.popleft()
-        try:
-            for found in _one(file, context):
-                if isinstance(found, File):
-                    queue.append(found)
-                else:
-                    findings.append(found)
-                if len(findings) > _ENOUGH and any(f.severity == "dangerous" for f in findings[:_ENOUGH]):
-                    return findings  # it is refused already
-        except Exception as error:  # whatever the bytes are, the answer is a finding
-            message = str(error) if isinstance(error, MalformedError) else f"{type(error).__name__}: {error}"
-            findings.append(dangerous("malformed", file.name, f"can't be read: {message:.300}"))
+    for root in roots:
+        queue = deque([root])
+        while queue:
+            found = queue.popleft()
+            if isinstance(found, Finding):
+                findings.append(found)
+            else:
+                queue.extendleft(reversed(_all_in(found, context)))
+            if len(findings) > _ENOUGH and any(f.severity == "dangerous" for f in findings[:_ENOUGH]):
+                return findings  # it is refused already
     return findings
+
+
+def _all_in(file: File, context: Context) -> list[Finding | File]:
+    found: list[Finding | File] = []
+    try:
+        for one in _one(file, context):
+            found.append(one)
+            if len(found) > _MOST:
+                raise MalformedError("there is more to say about it than about any model")
+    except Exception as error:  # whatever the bytes are, the answer is a finding
+        message = str(error) if isinstance(error, MalformedError) else f"{type(error).__name__}: {error}"
+        found.append(dangerous("malformed", file.name, f"can't be read: {message:.300}"))
+    return found
 
 
 def _one(file: File, context: Context) -> Iterator[Finding | File]:

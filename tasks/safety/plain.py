@@ -11,7 +11,6 @@ from tasks.safety.keras_config import parsed, walk
 
 _PROGRAMS = {
     b"\x7fELF": "a program for Linux",
-    b"MZ": "a program for Windows",
     b"\xcf\xfa\xed\xfe": "a program for macOS",
     b"\xca\xfe\xba\xbe": "a program for macOS or Java",
     b"#!": "a script",
@@ -30,6 +29,7 @@ _SOURCES = {".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".sh", ".bat", ".ps1
 _PICKLE = re.compile(rb"\x80[\x02-\x05](?:\x95|[\x28-\x7d\x8c-\x95c])")
 # Protocol 0 and 1 have no magic: a global, or a mark and what follows it, up to the final dot.
 _OLD_PICKLE = re.compile(rb"(?:\(|\]|\})?(?:lp\d+\n|dp\d+\n|q.)?c[A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n", re.DOTALL)
+_CALL = re.compile(rb"\((?:S'|V|I|F|L|t|l|d|c|i)|t(?:p\d+\n)?R|\nR")
 _PICKLE_NAMES = {".pkl", ".pickle", ".p", ".joblib", ".dill", ".pt", ".pth"}
 _ACTIVE_HTML = re.compile(
     rb"<\s*(?:script|iframe|object|embed|link|base)\b|\bon[a-z]+\s*=\s*[\"']|javascript:"
@@ -46,7 +46,9 @@ def inspect(file: File, context: Context) -> Iterator[Finding | File]:
         if head.startswith(magic):
             yield dangerous("program", file.name, f"{what}, which no model needs")
             return
-    if _PICKLE.match(head) or _OLD_PICKLE.match(bytes(file.data[:512])):
+    if head.startswith(b"MZ") and b"\0" in head:  # a text may begin with these letters
+        yield dangerous("program", file.name, "a program for Windows, which no model needs")
+    elif _PICKLE.match(head) or _is_old_pickle(file.data):
         yield dangerous("pickle", file.name, "a pickle runs code when it is opened, and no format here needs one")
     elif any(file.short_name.endswith(ending) for ending in _PICKLE_NAMES):
         yield dangerous("pickle", file.name, "its name is a pickle's, which runs code when it is opened")
@@ -56,7 +58,13 @@ def inspect(file: File, context: Context) -> Iterator[Finding | File]:
     if bytes(file.data[_TAR_AT : _TAR_AT + 5]) == b"ustar":
         packed.append("tar")
     if packed:
-        yield suspicious("unreadable", file.name, f"packed by {packed[0]}, and so not looked into")
+        yield dangerous("unreadable", file.name, f"packed by {packed[0]}: nobody looks into it, and no model needs it")
+
+
+def _is_old_pickle(data: memoryview) -> bool:
+    """A list of words may begin like one: only a pickle ends with a dot and calls what it names."""
+    head = bytes(data[:4096])
+    return bytes(data[-1:]) == b"." and bool(_OLD_PICKLE.match(head) and _CALL.search(head))
 
 
 def inspect_json(file: File, context: Context) -> Iterator[Finding | File]:

@@ -50,7 +50,7 @@ class Limits:
 
     @classmethod
     def of(cls, size: int) -> Limits:
-        """The limits for a bundle of so many bytes, as its manifest declares and its fetch has checked.
+        """The limits for a bundle of so many bytes.
 
         Raises:
             InputError: A variable of the environment that should set one is no number.
@@ -59,6 +59,11 @@ class Limits:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _OF_THE_MACHINE
         memory = _number(MEMORY_VARIABLE, min(_MEMORY + _COPIES * size, machine))
         return cls(seconds, int(memory), _FILES + 2 * size)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files of a bundle; its manifest may not be written yet."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def confine(limits: Limits, folder: Path, scratch: Path, code: Path | None = None) -> list[str]:

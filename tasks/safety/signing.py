@@ -21,9 +21,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from tasks.errors import InputError, UnsafeError
+from tasks.storage.hashing import file_entries, sha256_of
 from tasks.storage.layout import MANIFEST
-from tasks.storage.manifest import Manifest
-from tasks.storage.transfer import file_entries
+from tasks.storage.manifest import FileEntry, Manifest
 
 SIGNED, SIGNATURE = "signed.json", "model.sig"
 SIGNING_KEY, SIGNING_CERTIFICATE = "ROUNDTRIP_SIGNING_KEY", "ROUNDTRIP_SIGNING_CERTIFICATE"
@@ -48,7 +48,7 @@ def sign_bundle(folder: Path, manifest: Manifest, secrets: Secrets = no_secrets)
 
     Args:
         folder: The bundle, whole but for its manifest.
-        manifest: Of the version that it will be.
+        manifest: Of the version that it will be; its files are listed here.
         secrets: Reads a `secret:NAME`.
 
     Returns:
@@ -61,7 +61,7 @@ def sign_bundle(folder: Path, manifest: Manifest, secrets: Secrets = no_secrets)
         (folder / left).unlink(missing_ok=True)
     if not os.environ.get(SIGNING_KEY):
         return manifest
-    bare = _without_signature(manifest)
+    bare = manifest.model_copy(update={"files": file_entries(folder)})
     (folder / SIGNED).write_text(bare.model_dump_json(indent=1))
     library = _library()
     with _key(SIGNING_KEY, secrets) as key:
@@ -80,7 +80,8 @@ def sign_bundle(folder: Path, manifest: Manifest, secrets: Secrets = no_secrets)
                 "password, in PEM."
             ) from None
         config.sign(folder, folder / SIGNATURE)
-    return manifest.model_copy(update={"files": file_entries(folder)})
+    joined = [FileEntry(path=n, size=(folder / n).stat().st_size, sha256=sha256_of(folder / n)) for n in sorted(_OURS)]
+    return manifest.model_copy(update={"files": tuple(sorted([*bare.files, *joined], key=lambda f: f.path))})
 
 
 def check_signature(folder: Path, manifest: Manifest, secrets: Secrets = no_secrets) -> Signature:

@@ -8,14 +8,26 @@ needs any more. The protocol, its invariants and what a reader sees after a cras
 
 from tasks.storage.aliases import Revision, advance_latest, alias_history, move_alias, take_away
 from tasks.storage.catalog import Filter, ModelSummary, list_models
+from tasks.storage.checkpoints import StoredCheckpoints
+from tasks.storage.client import Access
 from tasks.storage.collect import Done, Plan, Removal, carry_out, plan
 from tasks.storage.manifest import Environment, FileEntry, Manifest
 from tasks.storage.removal import Freed, remove_model, remove_version
 from tasks.storage.retention import Retention
 from tasks.storage.store import Store, open_store
-from tasks.storage.versions import VersionRef, fetch, list_versions, publish, read_manifest, resolve
+from tasks.storage.versions import (
+    VersionRef,
+    commit,
+    fetch,
+    list_versions,
+    publish,
+    read_manifest,
+    resolve,
+    upload_files,
+)
 
 __all__ = [
+    "Access",
     "Done",
     "Environment",
     "FileEntry",
@@ -28,10 +40,12 @@ __all__ = [
     "Retention",
     "Revision",
     "Store",
+    "StoredCheckpoints",
     "VersionRef",
     "advance_latest",
     "alias_history",
     "carry_out",
+    "commit",
     "fetch",
     "list_models",
     "list_versions",
@@ -44,4 +58,5 @@ __all__ = [
     "remove_version",
     "resolve",
     "take_away",
+    "upload_files",
 ]

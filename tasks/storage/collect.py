@@ -1,9 +1,10 @@
 """Garbage collection: first a plan that changes nothing, then its execution, which looks again before each removal.
 
 Taken are versions that no retention policy keeps, what dead publishers left, what is left of removed versions, uploads that
-were never finished, and the store's own probes. Never taken: a version that an alias points at or that is being promoted,
-and one that is being published. Alive is a publisher of which the server got anything in the last `leftovers_older_than`,
-by the server's clock. Even one that is taken for dead wrongly loses only its unpublished files, and is told so.
+were never finished, checkpoints of runs that nobody resumed, and the store's own probes. Never taken: a version that an
+alias points at or that is being promoted, and one that is being published. Alive is a publisher of which the server got
+anything in the last `leftovers_older_than`, by the server's clock, and a training likewise in the last
+`checkpoints_older_than`. Even one that is taken for dead wrongly loses only its unpublished files, and is told so.
 """
 
 from __future__ import annotations
@@ -20,12 +21,19 @@ from tasks.errors import ConflictError, NotFoundError, PinnedError
 from tasks.storage import index, inventory, layout
 from tasks.storage.inventory import Contents, Inventory
 from tasks.storage.parallel import in_parallel
-from tasks.storage.removal import Freed, give_up, last_sign_of, remove_leftover, remove_version
+from tasks.storage.removal import (
+    Freed,
+    give_up,
+    last_sign_of,
+    remove_checkpoints,
+    remove_leftover,
+    remove_version,
+)
 from tasks.storage.retention import Known, Retention, age_text, rounded, split
 from tasks.storage.store import Store, Upload
 from tasks.storage.versions import read_manifest
 
-What = Literal["version", "leftover", "remains", "upload", "probe"]
+What = Literal["version", "leftover", "remains", "upload", "checkpoints", "probe"]
 
 
 class Removal(BaseModel):
@@ -33,8 +41,8 @@ class Removal(BaseModel):
 
     Attributes:
         what: A version; what a publisher left that never committed; what is left of a version that was removed; an upload
-            that was not finished; a probe of the store.
-        subject: `model@version`, or a key.
+            that was not finished; the checkpoints of a run; a probe of the store.
+        subject: `model@version`, a key, or a prefix.
         why: For people.
         objects: Objects and unfinished uploads in it.
         upload: The upload's id.
@@ -111,7 +119,7 @@ def plan(store: Store, retention: Retention, patterns: Sequence[str] = ()) -> Pl
     uploads: dict[str, list[Upload]] = {name: [] for name in names}
     for upload in store.uploads(""):
         name = upload.key.partition("/")[0]
-        if inventory.of_a_version(upload) and inventory.matches(name, patterns):
+        if inventory.of_a_model(upload) and inventory.matches(name, patterns):
             uploads.setdefault(name, []).append(upload)
 
     def of_model(name: str) -> _OfModel:
@@ -150,7 +158,7 @@ def carry_out(store: Store, planned: Plan, told: Callable[[Done], None] = lambda
 
     def carry_out_one(removal: Removal) -> Done:
         try:
-            freed = _remove(store, removal, planned.retention.leftovers_older_than)
+            freed = _remove(store, removal, planned.retention)
         except (ConflictError, NotFoundError, PinnedError) as changed:
             return Done(removal=removal, skipped=str(changed))
         return Done(removal=removal, objects=freed.objects, bytes=freed.bytes)
@@ -177,6 +185,8 @@ def _plan_model(store: Store, there: Inventory, retention: Retention, now: datet
                 found.unlisted.append(subject)
         else:
             _plan_invisible(store, subject, contents, retention.leftovers_older_than, now, found)
+    for run, contents in sorted(there.runs.items()):
+        found.removals.extend(_dead_run(store, layout.checkpoints(there.model, run), contents, retention, now))
     kept, going = split(known, retention.policies(there.aliases), now)
     found.kept.update(kept.values())
     for each in going:
@@ -220,6 +230,21 @@ def _plan_invisible(
     found.removals.append(Removal(what="leftover", subject=subject, why=why, objects=objects, bytes=size))
 
 
+def _dead_run(store: Store, prefix: str, contents: Contents, retention: Retention, now: datetime) -> Iterable[Removal]:
+    """The checkpoints of a run that published nothing and was not resumed for long."""
+    parts = [(upload, store.parts(upload)) for upload in contents.uploads]
+    signs = [last_sign_of(upload, arrived) for upload, arrived in parts] + ([contents.newest] if contents.newest else [])
+    age = now - max(signs)
+    if age >= retention.checkpoints_older_than:
+        yield Removal(
+            what="checkpoints",
+            subject=prefix,
+            why=f"of a run that was not finished, nothing heard of it for {age_text(rounded(age))}",
+            objects=contents.objects + len(parts),
+            bytes=contents.bytes + sum(part.size for _, arrived in parts for part in arrived),
+        )
+
+
 def _old_uploads(store: Store, contents: Contents, older_than: timedelta, now: datetime) -> Iterable[Removal]:
     for upload in contents.uploads:
         if now - upload.started < older_than:
@@ -245,15 +270,17 @@ def _probes(store: Store, older_than: timedelta, now: datetime) -> list[Removal]
     ]
 
 
-def _remove(store: Store, removal: Removal, older_than: timedelta) -> Freed:
+def _remove(store: Store, removal: Removal, retention: Retention) -> Freed:
     if removal.what == "probe":
         store.delete(removal.subject)
         return Freed(1, removal.bytes)
     if removal.what == "upload":
         return give_up(store, Upload(removal.subject, removal.upload or "", datetime.min))
+    if removal.what == "checkpoints":
+        return remove_checkpoints(store, removal.subject, retention.checkpoints_older_than)
     model, _, version = removal.subject.partition("@")
     if removal.what == "leftover":
-        return remove_leftover(store, model, version, older_than)
+        return remove_leftover(store, model, version, retention.leftovers_older_than)
     return remove_version(store, model, version)
 
 

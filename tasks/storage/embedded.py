@@ -22,6 +22,7 @@ from tasks.errors import UnreachableError
 from tasks.folders import data_folder
 from tasks.shared_server import SharedServer, free_ports
 from tasks.storage import layout
+from tasks.storage.client import Access as ClientAccess
 
 BUCKET = "models"
 _READY_SECONDS = 90.0
@@ -35,6 +36,13 @@ class Access:
     access_key: str
     secret_key: str
     bucket: str
+
+    def for_client(self) -> ClientAccess:
+        """The same, as a client takes it."""
+        import boto3
+
+        session = boto3.session.Session(self.access_key, self.secret_key, region_name="us-east-1")
+        return ClientAccess(session, {"endpoint_url": self.endpoint})
 
 
 class EmbeddedStore:

@@ -57,11 +57,12 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What there is of one model: its versions, and where its aliases point."""
+    """What there is of one model: its versions, where its aliases point, and the checkpoints of its unfinished runs."""
 
     model: str
     versions: dict[str, Contents]
     aliases: dict[str, str]
+    runs: dict[str, Contents]
 
 
 def models(store: Store, patterns: Sequence[str] = ()) -> list[str]:
@@ -82,6 +83,7 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 def take(store: Store, model: str, uploads: Iterable[Upload]) -> Inventory:
     """Everything of one model."""
     versions: dict[str, Contents] = {}
+    runs: dict[str, Contents] = {}
     revisions: list[str] = []
 
     def of(version: str) -> Contents:
@@ -94,23 +96,26 @@ def take(store: Store, model: str, uploads: Iterable[Upload]) -> Inventory:
             revisions.append(each.key)
         elif room == "all":
             _add_line(versions, rest, each)
+        elif room == "checkpoints":
+            runs.setdefault(version, Contents()).add(each)
         elif room in {"versions", "verdicts", "holds"} and layout.is_version(version):
             if each.key == layout.manifest(model, version):
                 of(version).manifest = each
             else:
                 of(version).add(each)
     for upload in uploads:
-        of(upload.key.split("/")[2]).uploads.append(upload)
+        _, room, which = upload.key.split("/")[:3]
+        (of(which) if room == "versions" else runs.setdefault(which, Contents())).uploads.append(upload)
     newest = (read_revision(store, key) for key in first_of_each(revisions))
-    return Inventory(model, versions, {each.alias: each.version for each in newest if each.version})
+    return Inventory(model, versions, {each.alias: each.version for each in newest if each.version}, runs)
 
 
-def of_a_version(upload: Upload) -> bool:
-    """Whether an upload is of a file of a version."""
+def of_a_model(upload: Upload) -> bool:
+    """Whether an upload is of a file of a version or of a checkpoint."""
     parts = upload.key.split("/")
-    return (
-        len(parts) >= _BUNDLE_DEPTH and layout.is_model(parts[0]) and parts[1] == "versions" and layout.is_version(parts[2])
-    )
+    if len(parts) < _BUNDLE_DEPTH or not layout.is_model(parts[0]):
+        return False
+    return parts[1] == "checkpoints" or (parts[1] == "versions" and layout.is_version(parts[2]))
 
 
 def _add_line(versions: dict[str, Contents], name: str, each: StoredObject) -> None:

@@ -15,12 +15,15 @@ from tasks.errors import InputError, UnsafeError
 
 MANIFEST = "manifest.json"
 LATEST = "latest"
+CHECKPOINT = "checkpoint.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
 _VERSION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _NUMBERS = 10**10
 PROBES = ".roundtrip/"
 SENTINEL = f"{PROBES}sentinel"  # kept for ever: it tells that the embedded server is up
 _REMOVED = "removed"
+_ELSEWHERE = "=elsewhere"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._/-]")
 
 
 def model_name(name: str) -> str:
@@ -79,6 +82,16 @@ def manifest(model: str, version: str) -> str:
 def verdicts(model: str, version: str) -> str:
     """Prefix of what verifications of a version measured."""
     return f"{model}/verdicts/{version}/"
+
+
+def verdict(model: str, version: str, id_: str, *, elsewhere: bool = False) -> str:
+    """Key of one verdict; the name tells those of other environments, which prove nothing for this one."""
+    return f"{verdicts(model, version)}{id_}{_ELSEWHERE if elsewhere else ''}.json"
+
+
+def is_elsewhere(key: str) -> bool:
+    """Whether a verdict's key says that it was measured in another environment than the one that asked for it."""
+    return key.endswith(f"{_ELSEWHERE}.json")
 
 
 def holds(model: str, version: str) -> str:
@@ -149,6 +162,35 @@ def read_index(name: str) -> tuple[str, str, int] | None:
 
 def _newest_first(number: int) -> str:
     return f"{_NUMBERS - 1 - number:010d}.json"
+
+
+def scratch(name: str) -> str:
+    """Prefix for probes of the store itself; no model's name starts with a dot."""
+    return f"{PROBES}{name}/"
+
+
+def checkpoints(model: str, run: str = "") -> str:
+    """Prefix of the checkpoints of a run, or of all unfinished runs of a model."""
+    return f"{model}/checkpoints/{run}/" if run else f"{model}/checkpoints/"
+
+
+def checkpoint(model: str, run: str, epoch: int, id_: str) -> str:
+    """Prefix of one checkpoint; they sort by epoch. `id_` is its writer's, so that two of one run never meet."""
+    return f"{checkpoints(model, run)}{epoch:010d}={id_}/"
+
+
+def fidelity(table: str) -> str:
+    """Prefix of a table of what survives: `table.json`, `table.html`, `table.md`. No model begins with a dot."""
+    return f".fidelity/{table}/"
+
+
+def file(prefix: str, path: str) -> str:
+    """Key of a bundle's file: its path, with `=` and two hex digits for each byte that not every S3 server keeps.
+
+    So `model/saved_model.pb` is itself, and `modèle` is `mod=C3=A8le`; the manifest has the true name. Different paths have
+    different keys.
+    """
+    return prefix + _UNSAFE.sub(lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), path)
 
 
 def check_relative(path: str) -> str:

@@ -91,6 +91,26 @@ def remove_model(store: Store, model: str) -> Freed:
     return freed
 
 
+def remove_checkpoints(store: Store, prefix: str, older_than: timedelta) -> Freed:
+    """Remove the checkpoints of a run that is not finished and of which the store heard nothing for so long.
+
+    Raises:
+        ConflictError: It goes on; nothing was changed.
+    """
+    objects = list(store.objects(prefix))
+    uploads = [(upload, store.parts(upload)) for upload in store.uploads(prefix)]
+    signs = [each.modified for each in objects] + [last_sign_of(upload, parts) for upload, parts in uploads]
+    if signs and store.now() - max(signs) < older_than:
+        raise ConflictError(f"The run of {prefix} goes on.")
+    # What makes them checkpoints first, so that no reader takes a part for a whole.
+    store.delete_all([each.key for each in objects if each.key.endswith(layout.CHECKPOINT)])
+    store.delete_all([each.key for each in objects])
+    freed = Freed(len(objects), sum(each.size for each in objects))
+    for upload, _ in uploads:
+        freed += give_up(store, upload)
+    return freed
+
+
 def clear(store: Store, model: str, version: str) -> Freed:
     """Delete all that is left of a version whose manifest is the mark of its removal; the mark stays, and the index' too."""
     mark = layout.manifest(model, version)

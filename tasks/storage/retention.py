@@ -135,6 +135,12 @@ class Retention(BaseModel):
         description="What a publisher left goes when the store has heard nothing of it for so long.",
     )
 
+    checkpoints_older_than: Age = Field(
+        default=timedelta(days=7),
+        title="Checkpoints older than",
+        description="Checkpoints of a training that was killed go when nobody resumed it for so long.",
+    )
+
     def policies(self, aliases: Mapping[str, str]) -> list[Policy]:
         """The policies for one model; none where no version is to go."""
         chosen: list[Policy] = []

@@ -54,3 +54,20 @@ class TrainingConfig(BaseModel):
         description="Seed of the weights and of the order of the examples: the same seed gives the same bits.",
         json_schema_extra={"position": 8},
     )
+    checkpoint_seconds: float | None = Field(
+        default=60.0,
+        ge=0,
+        description="After an epoch, keep the state in the store where the last time is so many seconds ago. Empty: never.",
+        json_schema_extra={"position": 9},
+    )
+    checkpoint_epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="Keep the state in the store after each so many epochs. Empty: by seconds alone.",
+        json_schema_extra={"position": 10},
+    )
+    resume: bool = Field(
+        default=True,
+        description="Go on where a run of the same model, data and training was killed. Off: begin anew.",
+        json_schema_extra={"position": 11},
+    )

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Dataset
-from tasks.definitions.build import as_tensors
+from tasks.definitions.build import as_keras_takes_it, as_tensors, fixed_batch
+from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
 from tasks.training.run import (
     VALIDATION_BATCH,
@@ -16,12 +17,12 @@ from tasks.training.run import (
     Report,
     Trained,
     be_deterministic,
-    callbacks_for,
+    callbacks_of,
     check_steps,
+    deciding_callbacks,
     ensure_compiled,
     final_metrics,
     order,
-    reporting_callback,
     silent,
     why_not_compiled,
 )
@@ -35,8 +36,14 @@ def train_with_fit(
     config: TrainingConfig,
     report: Report = silent,
     callbacks: Sequence[Any] = (),
+    checkpointing: Checkpointing | None = None,
+    first_epoch: int = 0,
 ) -> Trained:
-    """Train a Keras model by `fit`. Same arguments, result and errors as `train_with_custom_loop`."""
+    """Train a Keras model by `fit`. Same arguments, result and errors as `train_with_custom_loop`.
+
+    A model that was trained before goes on where `first_epoch` says, up to the epochs of the configuration, and sees the
+    examples in the order in which one run of them all would have shown them.
+    """
     be_deterministic(config.seed)
     count = check_steps(dataset.x)
     steps = -(-count // config.batch_size)
@@ -47,17 +54,16 @@ def train_with_fit(
     batches, reorder = _ordered_batches(dataset, config, count)
     notes: list[str] = []
 
-    def fit() -> tuple[Any, list[float]]:
-        started: list[float] = []
+    def fit(session: Session) -> None:
         first = _first_step()
-        listeners = [reorder, first, *callbacks_for(config, callbacks, reporting_callback(config, report, started))]
         try:
-            history = model.fit(
+            model.fit(
                 batches,
-                epochs=config.epochs,
-                validation_data=(dataset.x_val, dataset.y_val),
-                validation_batch_size=max(config.batch_size, VALIDATION_BATCH),
-                callbacks=listeners,
+                epochs=session.end,
+                initial_epoch=max(session.first, first_epoch),
+                validation_data=(as_keras_takes_it(dataset.x_val), as_keras_takes_it(dataset.y_val)),
+                validation_batch_size=fixed_batch(model) or max(config.batch_size, VALIDATION_BATCH),
+                callbacks=[reorder, first, *callbacks_of(session, config, report)],
                 verbose=0,
             )
         except Exception as error:
@@ -66,15 +72,14 @@ def train_with_fit(
             # Nothing ran yet: it can't be compiled, or it is the user's error and surfaces again.
             notes.append(f"the training step can't run under graph and runs under eager ({why_not_compiled(error)})")
             model.run_eagerly, model.train_function = True, None
-            return fit()
-        return history, started
+            fit(session)
 
-    history, started = fit()
-    curves = {name: [float(v) for v in values] for name, values in history.history.items()}
+    with Session(model, dataset, config, "fit", deciding_callbacks(config, callbacks), checkpointing) as session:
+        fit(session)
     # Only early stopping leaves other weights behind than those of the last epoch.
-    last = {name: values[-1] for name, values in curves.items() if name.startswith("val_")}
+    last = {name: values[-1] for name, values in session.curves.items() if name.startswith("val_")}
     metrics = final_metrics(model, dataset, config.batch_size) if config.early_stopping else last
-    return Trained(model, History(curves, started, "fit", notes), metrics)
+    return Trained(model, History(session.curves, session.seconds, "fit", session.notes + notes), metrics, session.run)
 
 
 def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tasks.data import Array, Arrays, Dataset, rows
 from tasks.data.dataset import each, take
+from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
 from tasks.training.run import (
     VALIDATION_BATCH,
@@ -22,15 +23,15 @@ from tasks.training.run import (
     Report,
     Trained,
     be_deterministic,
-    callbacks_for,
+    callbacks_of,
     check_steps,
+    deciding_callbacks,
     ensure_compiled,
     order,
-    reporting_callback,
     silent,
     why_not_compiled,
 )
-from tasks.training.step import gradient_step, put_back
+from tasks.training.step import build_optimizer, gradient_step, put_back
 
 _CHUNK_BYTES = 64 * 2**20
 _XLA_MAX_PARAMETERS = 2_000_000
@@ -45,6 +46,7 @@ def train_with_custom_loop(
     config: TrainingConfig,
     report: Report = silent,
     callbacks: Sequence[Any] = (),
+    checkpointing: Checkpointing | None = None,
 ) -> Trained:
     """Train a Keras model by our own compiled loop.
 
@@ -56,7 +58,9 @@ def train_with_custom_loop(
         dataset: What it learns from.
         config: How long, in which batches, when to stop.
         report: Called after each epoch.
-        callbacks: Keras callbacks; their epoch and train events are called.
+        callbacks: Keras callbacks; their epoch and train events are called. One that has `get_state` (a JSON-able value)
+            and `set_state` goes on with its state after a return.
+        checkpointing: Where the state is kept, so that a run that was killed goes on; by default nowhere.
 
     Returns:
         The same model object, trained.
@@ -67,30 +71,31 @@ def train_with_custom_loop(
     import keras
 
     ensure_compiled(model, dataset, config)
-    loop = _Loop(model, config)
-    started: list[float] = []
-    listeners = keras.callbacks.CallbackList(
-        callbacks_for(config, callbacks, reporting_callback(config, report, started)),
-        model=model,
-        add_history=True,
-        epochs=config.epochs,
-        verbose=0,
-    )
-    count = check_steps(dataset.x)
-    model.stop_training = False
-    listeners.on_train_begin()
-    for epoch in range(config.epochs):
-        listeners.on_epoch_begin(epoch)
-        logs = loop.train_epoch(dataset.x, dataset.y, order(config, epoch, count))
-        validation = loop.validate(dataset.x_val, dataset.y_val)
-        logs |= {f"val_{name}": value for name, value in validation.items()}
-        listeners.on_epoch_end(epoch, logs)
-        if model.stop_training:
-            break
-    listeners.on_train_end(logs)
+    with Session(model, dataset, config, "custom", deciding_callbacks(config, callbacks), checkpointing) as session:
+        loop = _Loop(model, config)
+        listeners = keras.callbacks.CallbackList(
+            callbacks_of(session, config, report),
+            model=model,
+            add_history=True,
+            epochs=config.epochs,
+            verbose=0,
+        )
+        count = check_steps(dataset.x)
+        model.stop_training = False
+        listeners.on_train_begin()
+        logs: dict[str, float] = {}
+        for epoch in range(session.first, session.end):
+            listeners.on_epoch_begin(epoch)
+            logs = loop.train_epoch(dataset.x, dataset.y, order(config, epoch, count))
+            validation = loop.validate(dataset.x_val, dataset.y_val)
+            logs |= {f"val_{name}": value for name, value in validation.items()}
+            listeners.on_epoch_end(epoch, logs)
+            if model.stop_training:
+                break
+        listeners.on_train_end(logs)
     metrics = loop.validate(dataset.x_val, dataset.y_val)
-    history = History(model.history.history, started, loop.mode, loop.notes)
-    return Trained(model, history, {f"val_{name}": value for name, value in metrics.items()})
+    history = History(session.curves, session.seconds, loop.mode, [*session.notes, *loop.notes])
+    return Trained(model, history, {f"val_{name}": value for name, value in metrics.items()}, session.run)
 
 
 class _Loop:
@@ -104,7 +109,7 @@ class _Loop:
         self._config = config
         self._loss = keras.metrics.Mean(name="loss")
         # All slots exist before the first trace: a tf.function may create variables only in its first call.
-        model.optimizer.build(model.trainable_variables)
+        build_optimizer(model)
         self.notes: list[str] = []
         self.mode = _mode_for(model, config)
         self._warmed = False

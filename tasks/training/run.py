@@ -17,6 +17,7 @@ import numpy as np
 from tasks.data import Arrays, Dataset, rows
 from tasks.data.dataset import Array, take
 from tasks.errors import InputError, TrainingFailed
+from tasks.training.checkpoints import Session
 from tasks.training.config import TrainingConfig
 from tasks.training.step import put_back
 
@@ -55,11 +56,19 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model that was trained, alive in this process, with what is known of its training."""
+    """A model that was trained, alive in this process, with what is known of its training.
+
+    Attributes:
+        model: The Keras model.
+        history: What happened, epoch by epoch.
+        metrics: Loss and metrics of the model as it is, on the validation data.
+        run: Name of the run whose checkpoints can go once the model is stored; empty where none were kept.
+    """
 
     model: Any
     history: History
     metrics: dict[str, float]
+    run: str = ""
 
 
 Report = Callable[[Epoch], None]
@@ -141,7 +150,7 @@ def ensure_compiled(model: Any, dataset: Dataset, config: TrainingConfig, **extr
 def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
     import keras
 
-    from tasks.definitions.build import as_tensors
+    from tasks.definitions.build import as_tensors, fixed_batch
 
     if isinstance(dataset.y, dict):
         raise InputError(
@@ -149,7 +158,7 @@ def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
             "(`model.compile(optimizer=…, loss={…})`) from your builder."
         )
     y = dataset.y
-    outputs = model(as_tensors(take(dataset.x, slice(0, 8))), training=False)
+    outputs = model(as_tensors(take(dataset.x, slice(0, fixed_batch(model) or 8))), training=False)
     if isinstance(outputs, dict | list | tuple):
         raise InputError(
             f"The model gives {len(outputs)} outputs, but the data brings one array of targets. Give a target for each "
@@ -181,13 +190,13 @@ def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
 
 def _gives_probabilities(model: Any, x: Arrays) -> bool:
     """Whether every output lies between 0 and 1 whatever the weights are: fresh logits may do so by chance."""
-    from tasks.definitions.build import as_tensors
+    from tasks.definitions.build import as_tensors, fixed_batch
 
     rng = np.random.default_rng(0)
     with put_back(model.trainable_variables):
         for variable in model.trainable_variables:
             variable.assign(rng.normal(scale=10, size=variable.shape))
-        outputs = np.asarray(model(as_tensors(take(x, slice(0, 64))), training=False))
+        outputs = np.asarray(model(as_tensors(take(x, slice(0, fixed_batch(model) or 64))), training=False))
     return bool(((outputs >= 0) & (outputs <= 1)).all())
 
 
@@ -199,19 +208,19 @@ def why_not_compiled(error: Exception) -> str:
     return f"{type(error).__name__}: {line:.200}"
 
 
-def reporting_callback(config: TrainingConfig, report: Report, started: list[float]) -> Any:
+def _reporting_callback(config: TrainingConfig, report: Report, session: Session) -> Any:
     """A Keras callback that reports each epoch and stops a run whose loss is no number any more."""
     import keras
 
     class Reporting(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             del epoch, logs
-            started.append(time.perf_counter())
+            self.started = time.perf_counter()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             values = {name: float(value) for name, value in (logs or {}).items()}
-            seconds = time.perf_counter() - started[-1]
-            started[-1] = seconds
+            seconds = time.perf_counter() - self.started
+            session.seconds.append(seconds)
             report(Epoch(epoch + 1, config.epochs, values, seconds))
             bad = {name: value for name, value in values.items() if name.endswith("loss") and not math.isfinite(value)}
             if bad:
@@ -225,23 +234,27 @@ def reporting_callback(config: TrainingConfig, report: Report, started: list[flo
     return Reporting()
 
 
-def callbacks_for(config: TrainingConfig, extra: Sequence[Any], reporting: Any) -> list[Any]:
-    """The callbacks of a run in the order in which they see an epoch's logs."""
+def deciding_callbacks(config: TrainingConfig, extra: Sequence[Any]) -> list[Any]:
+    """The callbacks that may end a run or change its course, in their order."""
     import keras
 
-    early = (
-        [keras.callbacks.EarlyStopping("val_loss", patience=config.early_stopping, restore_best_weights=True)]
-        if config.early_stopping
-        else []
-    )
-    return [reporting, *early, *extra]
+    if config.early_stopping is None:
+        return list(extra)
+    return [keras.callbacks.EarlyStopping("val_loss", patience=config.early_stopping, restore_best_weights=True), *extra]
+
+
+def callbacks_of(session: Session, config: TrainingConfig, report: Report) -> list[Any]:
+    """All callbacks of a run in the order in which they see an epoch's logs."""
+    return [_reporting_callback(config, report, session), *session.callbacks, session.callback()]
 
 
 def final_metrics(model: Any, dataset: Dataset, batch_size: int) -> dict[str, float]:
     """Loss and metrics of the finished model on the validation data."""
-    values = model.evaluate(
-        dataset.x_val, dataset.y_val, batch_size=max(batch_size, VALIDATION_BATCH), verbose=0, return_dict=True
-    )
+    from tasks.definitions.build import as_keras_takes_it, fixed_batch
+
+    size = fixed_batch(model) or max(batch_size, VALIDATION_BATCH)
+    x, y = as_keras_takes_it(dataset.x_val), as_keras_takes_it(dataset.y_val)
+    values = model.evaluate(x, y, batch_size=size, verbose=0, return_dict=True)
     return {f"val_{name}": float(value) for name, value in values.items()}
 
 

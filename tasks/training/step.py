@@ -20,6 +20,15 @@ def put_back(variables: Iterable[Any]) -> Iterator[None]:
             variable.assign(value)
 
 
+def build_optimizer(model: Any) -> None:
+    """Make sure that a compiled model's optimizer has its variables.
+
+    Never a second time: Keras' `LossScaleOptimizer.build` would add its step and its scale once more, as new ones.
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
 def gradient_step(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
     """Take one optimizer step on a batch; call it inside a `tf.function` for speed.
 

@@ -10,8 +10,10 @@ from typing import Self
 
 from tasks.children import Child, ChildDied
 from tasks.definitions import Definition
-from tasks.safety.sandbox import Limits
+from tasks.errors import RoundtripError
+from tasks.safety.sandbox import Limits, size_of
 from tasks.storage import Manifest
+from tasks.verification.elsewhere import Interpreter
 from tasks.verification.environment import current_environment
 from tasks.verification.measure import Measurement
 
@@ -22,12 +24,16 @@ MODULE = "tasks.verification.measuring"
 class Loader:
     """A fresh process for each measurement: the first is warm already, whoever measures a second bundle waits for the next.
 
-    It is confined before it reads anything of the bundle (`tasks.safety.sandbox`), and does not outlive its deadline.
+    It is confined before it reads anything of the bundle (`tasks.safety.sandbox`), and does not outlive its deadline. By
+    default it runs in this environment; `elsewhere` names another.
     """
 
-    def __init__(self, *, debug: bool = False) -> None:
-        self._debug = debug
-        self._child, self._used = Child(MODULE, debug=debug), False
+    def __init__(self, elsewhere: Interpreter | None = None, *, debug: bool = False) -> None:
+        self._elsewhere, self._debug = elsewhere, debug
+        self._child, self._used = self._start(), False
+
+    def _start(self) -> Child:
+        return Child(MODULE, python=self._elsewhere.python if self._elsewhere else None, debug=self._debug)
 
     def measure(self, folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
         """Have the process measure a bundle.
@@ -41,9 +47,9 @@ class Loader:
         """
         if self._used:
             self._child.end()
-            self._child = Child(MODULE, debug=self._debug)
+            self._child = self._start()
         self._used = True
-        limits = Limits.of(manifest.bytes)
+        limits = Limits.of(size_of(folder))
         late = threading.Event()
 
         def stop() -> None:
@@ -62,11 +68,25 @@ class Loader:
             try:
                 answer = self._child.ask(request)
             except ChildDied as death:
-                why = f"It was still loading after {limits.seconds:.0f} s and was ended." if late.is_set() else str(death)
-                return Measurement(loads=False, error=why, environment=current_environment())
+                late_by = f"It was still loading after {limits.seconds:.0f} s and was ended."
+                return self._not_loaded(late_by if late.is_set() else str(death))
+            except RoundtripError as error:
+                if self._elsewhere is None:
+                    raise
+                return self._not_loaded(
+                    str(error)
+                )  # nothing that the user named is wrong: other versions build another model
             finally:
                 deadline.cancel()
-        return Measurement.model_validate(answer)
+        measured = Measurement.model_validate(answer)
+        return measured.model_copy(update={"elsewhere": self._elsewhere.name}) if self._elsewhere else measured
+
+    def _not_loaded(self, why: str) -> Measurement:
+        here = current_environment()
+        if self._elsewhere is None:
+            return Measurement(loads=False, error=why, environment=here)
+        there = here.model_copy(update=self._elsewhere.versions)
+        return Measurement(loads=False, error=why, environment=there, elsewhere=self._elsewhere.name)
 
     def end(self) -> None:
         """End the process, used or not."""

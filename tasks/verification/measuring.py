@@ -15,7 +15,7 @@ with quick_imports():
 
     from tasks.definitions import Definition
     from tasks.safety import is_own
-    from tasks.safety.sandbox import Limits, confine
+    from tasks.safety.sandbox import Limits, confine, size_of
     from tasks.storage import Manifest
     from tasks.verification.environment import current_environment
     from tasks.verification.measure import measure, measure_one_more_step
@@ -29,7 +29,7 @@ def main() -> None:
         manifest = Manifest.model_validate(request["manifest"])
         definition = Definition.model_validate(request["definition"])
         folder = Path(request["folder"])
-        held = _confine(manifest, definition, folder, Path(request["scratch"]))
+        held = _confine(definition, folder, Path(request["scratch"]))
         # Only now: threads of TensorFlow's runtime that are there already would stay as free as they were.
         tf.zeros(1)
         tf.get_logger().setLevel("ERROR")
@@ -49,8 +49,8 @@ def main() -> None:
     serve(handle)
 
 
-def _confine(manifest: Manifest, definition: Definition, folder: Path, scratch: Path) -> list[str]:
+def _confine(definition: Definition, folder: Path, scratch: Path) -> list[str]:
     nursery.let_go()
     place = definition.reference.rpartition(":")[0]
     theirs = Path(place).parent if place.endswith(".py") else Path.cwd()
-    return confine(Limits.of(manifest.bytes), folder, scratch, None if is_own(definition.reference) else theirs)
+    return confine(Limits.of(size_of(folder)), folder, scratch, None if is_own(definition.reference) else theirs)

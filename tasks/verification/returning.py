@@ -11,7 +11,7 @@ from tasks.definitions import Definition
 from tasks.errors import RoundtripError, UnsafeError, VerificationFailed
 from tasks.references import absolute
 from tasks.safety import Inspection, check_signature, how_to_allow, inspect_bundle, refuse_dangerous, require_trusted
-from tasks.serialization import format_named
+from tasks.serialization import needs_definition
 from tasks.settings import StoreConfig
 from tasks.storage import Manifest, VersionRef, fetch, open_store, read_manifest, resolve
 from tasks.verification.loader import Loader
@@ -20,12 +20,18 @@ from tasks.verification.verdict import Verdict, judge
 
 
 class Returned(BaseModel):
-    """What the downstream flow hands back."""
+    """What the downstream flow hands back.
+
+    Attributes:
+        latest: Whether `latest` points at the version now.
+        unwritten: What could not be written, and why, with credentials that may only read; else None.
+    """
 
     version: VersionRef
     path: str
     verdict: Verdict
     latest: bool
+    unwritten: str | None = None
 
 
 class Rebuild(BaseModel):
@@ -48,7 +54,8 @@ def refusal(returned: Returned) -> RoundtripError | None:
     if verdict.safe is False:
         hint = how_to_allow(Inspection(findings=tuple(verdict.findings), allowed=tuple(verdict.allowed)).refused)
         return UnsafeError(f"{returned.version} was refused; nothing of it was loaded.\n  {reasons}\n  {hint}")
-    return VerificationFailed(f"{returned.version} is not the model that was trained.\n  {reasons}")
+    under = f", returned under {verdict.elsewhere}," if verdict.elsewhere else ""
+    return VerificationFailed(f"{returned.version}{under} is not the model that was trained.\n  {reasons}")
 
 
 def load_model(
@@ -120,7 +127,7 @@ def definition_for(manifest: Manifest, given: str | None, arguments: dict[str, A
     changes: dict[str, Any] = {}
     if given is not None:
         changes["reference"] = absolute(given)
-    elif format_named(manifest.format).needs_definition:
+    elif needs_definition(manifest.format, manifest.carried):
         require_trusted(manifest.definition.reference)
     if arguments:
         changes["arguments"] = manifest.definition.arguments | arguments

@@ -14,7 +14,8 @@ import pytest
 from tasks.children import Child
 from tasks.errors import InputError
 from tasks.shared_server import free_ports
-from tasks.storage import Store, alias_history, embedded, layout, open_store
+from tasks.storage import Store, alias_history, embedded, fetch, layout, open_store, publish, read_manifest
+from tasks.storage.transfer import file_entries
 from tasks.verification import read_verdicts
 from tests.e2e.commands import ROOT, Home, Result
 from tests.storage.samples import put
@@ -324,6 +325,59 @@ def test_a_tampered_version_is_refused_its_verdict_kept_and_latest_left_where_it
     assert before == verdicts
     assert (last.passed, last.intact) == (False, False)
     assert alias_history(opened, "good", "latest") == history
+
+
+@pytest.fixture
+def dangerous(user: Home, opened: Store, model: dict[str, Any], tmp_path: Path) -> str:
+    """The reference of a version with a program beside the model, declared and all."""
+    manifest = read_manifest(opened, "good", model["version"])
+    folder = fetch(opened, manifest, tmp_path / "bundle")
+    (folder / "model" / "start.sh").write_text("#!/bin/sh\necho started\n")
+    (folder / layout.MANIFEST).unlink()
+    version = layout.new_version()
+    forged = manifest.model_copy(update={"version": version, "files": file_entries(folder)})
+    return str(publish(opened, folder, forged))
+
+
+def test_what_is_dangerous_is_refused_and_nothing_of_it_loaded(user: Home, opened: Store, dangerous: str) -> None:
+    refused = user.run("return", dangerous, "--json")
+    assert (refused.code, refused.document["error"]["kind"]) == (3, "unsafe"), refused.err
+    verdict = refused.document["verdict"]
+    assert (verdict["safe"], verdict["loads"], verdict["passed"]) == (False, None, False)
+    assert [(f["severity"], f["kind"], f["where"]) for f in verdict["findings"]] == [
+        ("dangerous", "program", "model/start.sh"),
+        ("suspicious", "unknown", "model/start.sh"),
+    ]
+    assert "--allow 'program'" in refused.document["error"]["message"]
+    (kept,) = read_verdicts(opened, "good", dangerous.partition("@")[2])
+    assert (kept.passed, kept.safe, kept.allowed) == (False, False, [])
+
+
+def test_an_exception_that_fits_nothing_is_refused(user: Home, dangerous: str) -> None:
+    result = user.run("return", dangerous, "--allow", "code")
+    assert_refused(result, 2, "--allow 'code' fits nothing that was found", "program:model/start.sh")
+
+
+def test_what_is_dangerous_is_let_through_by_name_and_the_verdict_says_so(user: Home, opened: Store, dangerous: str) -> None:
+    history = alias_history(opened, "good", "latest")
+    allowed = user.run("return", dangerous, "--allow", "program:model/start.sh", "--json")
+    assert allowed.code == 0, allowed.err
+    assert allowed.document["verdict"]["passed"] is True
+    assert allowed.document["latest"] is False
+    (kept,) = read_verdicts(opened, "good", dangerous.partition("@")[2])
+    assert (kept.passed, kept.safe, kept.allowed) == (True, True, ["program:model/start.sh"])
+    assert alias_history(opened, "good", "latest") == history
+
+
+def test_inspect_tells_and_loads_nothing(user: Home, model: dict[str, Any], dangerous: str, tmp_path: Path) -> None:
+    good = user.run("inspect", "good", "--json")
+    assert (good.code, good.document["findings"]) == (0, []), good.err
+    bad = user.run("inspect", dangerous, "--json")
+    assert (bad.code, [f["kind"] for f in bad.document["findings"]]) == (3, ["program", "unknown"]), bad.err
+    file = user.run("inspect", str(tmp_path / "bundle" / "model" / "start.sh"))
+    assert file.code == 3 and "dangerous" in file.out and "a script" in file.out
+    assert_refused(user.run("inspect", "no-such-model"), 5, "There is no model 'no-such-model'")
+    assert_refused(user.run("inspect", "no/such/file.keras"), 5, "There is no file or folder")
 
 
 def test_help_and_a_good_list_are_no_errors(user: Home) -> None:

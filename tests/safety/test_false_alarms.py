@@ -12,6 +12,8 @@ import pytest
 import tensorflow as tf
 
 from tasks.safety import inspect_path
+from tasks.safety.files import Context
+from tasks.safety.inspection import _inspect, _opened
 
 layers = keras.layers
 
@@ -105,7 +107,10 @@ def write_all(model: keras.Model, folder: Path) -> None:
     """In every form that takes it."""
     model.save(folder / "model.keras")
     model.save_weights(folder / "model.weights.h5")
-    model.save_weights(folder / "model.weights.json", max_shard_size=1e-5 if model.count_params() < 10_000 else 0.07)
+    (folder / "shards").mkdir()
+    model.save_weights(
+        folder / "shards" / "model.weights.json", max_shard_size=1e-5 if model.count_params() < 10_000 else 0.07
+    )
     model.export(folder / "export", verbose=False)
     tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(folder / "checkpoints"), max_to_keep=1).save()
     for write in (
@@ -116,6 +121,24 @@ def write_all(model: keras.Model, folder: Path) -> None:
             write()
         except (AssertionError, NotImplementedError, ValueError):
             continue  # a model that this form does not take
+
+
+@pytest.mark.parametrize("words", ["cat\ndog\n", "cat\ndog\nis.", "MZ\nPK\n", "(a\nb)\n", "]\ncat\ndog\n", "", "käse\n"])
+def test_a_list_of_words_is_no_program_and_no_pickle(words: str, tmp_path: Path) -> None:
+    (tmp_path / "vocabulary.txt").write_text(words)
+    assert inspect_path(tmp_path / "vocabulary.txt").findings == ()
+
+
+def test_thousands_of_files_are_opened_one_after_the_other(tmp_path: Path) -> None:
+    for number in range(3000):
+        (tmp_path / f"{number}.txt").write_text("x")
+    assert inspect_path(tmp_path).findings == ()
+
+
+def test_what_can_not_be_opened_is_a_finding(tmp_path: Path) -> None:
+    context = Context()
+    (found,) = _inspect(_opened({"gone.h5": tmp_path / "gone.h5"}), context)
+    assert (found.severity, found.kind) == ("dangerous", "unreadable")
 
 
 def assert_nothing_found(folder: Path) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
 
-from tasks.errors import ConflictError, InputError, NotFoundError, UnreachableError
+from tasks.errors import ConflictError, InputError, NotFoundError, UnreachableError, UnsafeError
 from tasks.settings import StoreConfig
 from tasks.shared_server import free_ports
 from tasks.storage import Store, open_store
-from tasks.storage.store import check_store
+from tasks.storage.conformance import check_store
+from tests.storage.samples import put
 
 # put_if_absent
 
@@ -67,6 +69,73 @@ def test_a_write_whose_answer_was_lost_is_not_taken_for_somebody_elses(store: St
     store.put_if_absent("key", b"mine")
     assert len(attempts) == 2
     assert store.get("key") == b"mine"
+
+
+@pytest.mark.parametrize("status", [409, 429, 500])
+def test_a_write_that_was_done_and_called_failed_has_won(store: Store, status: int) -> None:
+    def say_otherwise(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+        parsed["Error"] = {"Code": "Injected", "Message": "injected"}
+        http_response.status_code = status
+
+    store.client.meta.events.register("after-call.s3.PutObject", say_otherwise)
+    store.put_if_absent("key", b"mine")
+    assert store.get("key") == b"mine"
+
+
+@pytest.mark.parametrize("status", [409, 429, 503])
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(store: Store, status: int) -> None:
+    attempts: list[str] = []
+
+    def be_busy_once(request: Any, **_: Any) -> AWSResponse | None:
+        attempts.append(request.url)
+        return AWSResponse(request.url, status, {}, _Empty()) if len(attempts) == 1 else None
+
+    store.client.meta.events.register("before-send.s3.PutObject", be_busy_once)
+    store.put_if_absent("key", b"mine")
+    assert len(attempts) == 2
+    assert store.get("key") == b"mine"
+
+
+class _Empty:
+    """A body without bytes, as urllib3 has it."""
+
+    def stream(self) -> Iterator[bytes]:
+        yield b""
+
+
+def test_a_write_of_which_nothing_is_known_says_so(store: Store) -> None:
+    for operation in ("PutObject", "GetObject"):
+        store.client.meta.events.register(f"before-send.s3.{operation}", _hang_up)
+    store.client.meta.events.unregister("needs-retry.s3", unique_id="retry-config-s3")
+    with pytest.raises(UnreachableError, match=f"It is not known whether {store.url}/key was written"):
+        store.put_if_absent("key", b"mine")
+
+
+def test_a_small_object_that_is_damaged_on_its_way_up_is_refused(store: Store) -> None:
+    def damage(request: Any, **_: Any) -> None:
+        request.body = b"hiss"
+
+    store.client.meta.events.register("before-send.s3.PutObject", damage)
+    with pytest.raises(UnreachableError, match="BadDigest"):
+        store.put_if_absent("key", b"mine")
+    assert store.keys("") == []
+
+
+def test_a_small_object_that_is_damaged_on_its_way_down_or_in_the_store_is_refused(store: Store) -> None:
+    store.put_if_absent("key", b'{"passed": false}')
+    kept = store.client.head_object(Bucket=store.bucket, Key=f"{store.prefix}key")["Metadata"]
+    store.client.put_object(Bucket=store.bucket, Key=f"{store.prefix}key", Body=b'{"passed": fals\x64}', Metadata=kept)
+    with pytest.raises(UnsafeError, match=f"{store.url}/key is not what was written"):
+        store.get("key")
+
+
+def test_an_object_that_lost_its_metadata_is_taken_as_it_is(store: Store) -> None:
+    put(store, "key", b"copied by a plain tool")
+    assert store.get("key") == b"copied by a plain tool"
+
+
+def _hang_up(request: Any, **_: Any) -> None:
+    raise ConnectionClosedError(endpoint_url=request.url)
 
 
 # get, exists, keys, folders, delete
