@@ -97,7 +97,7 @@ def _sandbox() -> Check:
     from tasks.safety import landlock, sandbox, seccomp  # NumPy, which comes with the room
 
     whole = landlock.abi() and seccomp.available() and os.environ.get(sandbox.OFF_VARIABLE) != "off"
-    advice = None if whole else "Return models of others in a container or on a newer kernel; tasks/safety/README.md."
+    advice = "" if whole else "Return models of others in a container or on a newer kernel; tasks/safety/README.md."
     return Check("sandbox", "ok" if whole else "warning", sandbox.offered(), advice)
 
 
