@@ -11,20 +11,12 @@ from pathlib import Path
 
 from tasks.definitions import Definition
 from tasks.errors import UnsafeError, VerificationFailed
-<<<<<<< HEAD
-from tasks.safety import Inspection, inspect_draft
+from tasks.safety import inspect_draft
 from tasks.storage import Manifest
-=======
-from tasks.safety import inspect_bundle
-from tasks.storage import FileEntry, Manifest
->>>>>>> work/formats
 from tasks.verification.measure import Measurement
 from tasks.verification.verdict import Verdict, judge
 
-_NOT_YET = "0" * 64
-
 Measure = Callable[[Path, Manifest, Definition], Measurement]
-Inspect = Callable[[Path, Manifest], Inspection]
 
 _REMEDIES = (
     (
@@ -68,14 +60,13 @@ _REMEDIES = (
 )
 
 
-def rehearse(folder: Path, manifest: Manifest, measured_by: Measure, inspected_by: Inspect = inspect_draft) -> None:
+def rehearse(folder: Path, manifest: Manifest, measured_by: Measure) -> None:
     """Bring a bundle back that is about to be committed.
 
     Args:
         folder: The bundle.
         manifest: As it will be committed, but for its files, whose digests are taken while they are uploaded.
         measured_by: `Loader.measure` of a fresh process.
-        inspected_by: What looks into it first.
 
     Raises:
         VerificationFailed: It came back as another model, or not at all; the message says what would have been lost, and
@@ -83,41 +74,22 @@ def rehearse(folder: Path, manifest: Manifest, measured_by: Measure, inspected_b
         UnsafeError: Nobody would be allowed to load it.
         MismatchError: Its definition builds something else each time.
     """
-<<<<<<< HEAD
-    inspection = inspected_by(folder, manifest)
+    inspection = inspect_draft(folder, manifest)
     if inspection.refused:
         dangers = "\n  ".join(f"{f.kind}: {f.where}: {f.message}" for f in inspection.refused)
-        raise UnsafeError(f"{manifest.model} was not published, for everybody's return would refuse it.\n  {dangers}")
+        raise UnsafeError(
+            f"{manifest.model} was not published, for everybody's return would refuse it.\n  {dangers}\n"
+            "Publish it all the same with --no-rehearsal; who returns it must allow each of these by name."
+        )
     verdict = judge(manifest, measured_by(folder, manifest, manifest.definition), inspection)
     if verdict.passed:
         return
     lines = [*verdict.reasons, *(line for line in verdict.lost if line not in verdict.reasons)]
     what = "\n  ".join(lines or ["its outputs could not be compared"])
-=======
-    dangers = [f for f in inspect_bundle(folder, _with_files(folder, manifest)).findings if f.severity == "dangerous"]
-    if dangers:
-        lines = "\n  ".join(f"{f.kind}: {f.where}: {f.message}" for f in dangers)
-        raise UnsafeError(
-            f"{manifest.model} was not published, for everybody's return would refuse it.\n  {lines}\n"
-            "Publish it all the same with --no-rehearsal; who returns it must allow each of these by name."
-        )
-    verdict = judge(manifest, measured_by(folder, manifest, manifest.definition))
-    if verdict.passed:
-        return
-    lost = [*verdict.reasons, *(line for line in verdict.lost if line not in verdict.reasons)]
-    what = "\n  ".join(lost or ["its outputs could not be compared"])
->>>>>>> work/formats
     raise VerificationFailed(
         f"{manifest.model} was not published: brought back from {manifest.format}, it is not the model that was trained.\n"
         f"  {what}\n{_remedy(verdict)}"
     )
-
-
-def _with_files(folder: Path, manifest: Manifest) -> Manifest:
-    """The manifest with the files that are there; inspection looks at names and sizes, not at digests."""
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
-    entries = tuple(FileEntry(path=p.relative_to(folder).as_posix(), size=p.stat().st_size, sha256=_NOT_YET) for p in files)
-    return manifest.model_copy(update={"files": entries})
 
 
 def _remedy(verdict: Verdict) -> str:
