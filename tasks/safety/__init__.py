@@ -6,7 +6,7 @@ it found what nobody allowed; `require_trusted` refuses to import a definition t
 """
 
 from tasks.safety.findings import Finding, Inspection, how_to_allow, refuse_dangerous
-from tasks.safety.inspection import inspect_bundle, inspect_path
+from tasks.safety.inspection import inspect_bundle, inspect_draft, inspect_path
 from tasks.safety.signing import check_signature, sign_bundle
 from tasks.safety.trust import Trusted, distrust, is_own, require_trusted, trust, trusted
 
@@ -18,6 +18,7 @@ __all__ = [
     "distrust",
     "how_to_allow",
     "inspect_bundle",
+    "inspect_draft",
     "inspect_path",
     "is_own",
     "refuse_dangerous",

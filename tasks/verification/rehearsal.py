@@ -11,11 +11,13 @@ from pathlib import Path
 
 from tasks.definitions import Definition
 from tasks.errors import UnsafeError, VerificationFailed
+from tasks.safety import Inspection, inspect_draft
 from tasks.storage import Manifest
 from tasks.verification.measure import Measurement
 from tasks.verification.verdict import Verdict, judge
 
 Measure = Callable[[Path, Manifest, Definition], Measurement]
+Inspect = Callable[[Path, Manifest], Inspection]
 
 _REMEDIES = (
     (
@@ -59,13 +61,14 @@ _REMEDIES = (
 )
 
 
-def rehearse(folder: Path, manifest: Manifest, measured_by: Measure) -> None:
+def rehearse(folder: Path, manifest: Manifest, measured_by: Measure, inspected_by: Inspect = inspect_draft) -> None:
     """Bring a bundle back that is about to be committed.
 
     Args:
         folder: The bundle.
         manifest: As it will be committed.
         measured_by: `Loader.measure` of a fresh process.
+        inspected_by: What looks into it first.
 
     Raises:
         VerificationFailed: It came back as another model, or not at all; the message says what would have been lost, and
@@ -73,13 +76,15 @@ def rehearse(folder: Path, manifest: Manifest, measured_by: Measure) -> None:
         UnsafeError: Nobody would be allowed to load it.
         MismatchError: Its definition builds something else each time.
     """
-    verdict = judge(manifest, measured_by(folder, manifest, manifest.definition))
+    inspection = inspected_by(folder, manifest)
+    if inspection.refused:
+        dangers = "\n  ".join(f"{f.kind}: {f.where}: {f.message}" for f in inspection.refused)
+        raise UnsafeError(f"{manifest.model} was not published, for everybody's return would refuse it.\n  {dangers}")
+    verdict = judge(manifest, measured_by(folder, manifest, manifest.definition), inspection)
     if verdict.passed:
         return
     lines = [*verdict.reasons, *(line for line in verdict.lost if line not in verdict.reasons)]
     what = "\n  ".join(lines or ["its outputs could not be compared"])
-    if verdict.safe is False:
-        raise UnsafeError(f"{manifest.model} was not published, for everybody's return would refuse it.\n  {what}")
     raise VerificationFailed(
         f"{manifest.model} was not published: brought back from {manifest.format}, it is not the model that was trained.\n"
         f"  {what}\n{_remedy(verdict)}"

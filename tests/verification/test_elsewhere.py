@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tasks.errors import InputError, UnsafeError, VerificationFailed
-from tasks.safety import Finding
+from tasks.safety import Finding, Inspection
 from tasks.storage import Environment, Manifest, Store
 from tasks.verification import Measurement, judge, newest_verdict, read_verdicts, record
 from tasks.verification import elsewhere as module
@@ -138,7 +138,8 @@ def test_a_verdict_of_elsewhere_is_kept_and_named_but_proves_nothing_for_here(st
     for verdict in (here, there):
         record(store, verdict)
     assert (here.passed, there.passed, there.elsewhere) == (False, True, "k")
-    assert read_verdicts(store, manifest.model, manifest.version) == [here, there]
+    # Two ids of one millisecond sort as they please.
+    assert read_verdicts(store, manifest.model, manifest.version) == sorted([here, there], key=lambda v: v.id)
     assert newest_verdict(store, manifest.model, manifest.version) == here
 
 
@@ -146,7 +147,7 @@ def test_the_matrix_has_a_row_for_each_environment_with_what_it_lacks(manifest: 
     danger = Finding(severity="dangerous", kind="code", where="x", message="runs")
     rows = [
         row_of(judge(manifest, measured(manifest, "a"))),
-        row_of(judge(manifest, measured(manifest, "b", findings=[danger], loads=None, weights=None))),
+        row_of(judge(manifest, measured(manifest, "b", loads=None, weights=None), Inspection(findings=(danger,)))),
         row_without(EnvironmentConfig(requirements=["keras==9"]), InputError("no\nsuch  version")),
     ]
     matrix = matrix_of(manifest, rows)

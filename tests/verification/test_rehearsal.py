@@ -9,7 +9,7 @@ import pytest
 
 from tasks.definitions import Definition
 from tasks.errors import UnsafeError, VerificationFailed
-from tasks.safety import Finding
+from tasks.safety import Finding, Inspection
 from tasks.serialization import PROMISES
 from tasks.storage import Manifest
 from tasks.verification import Measurement, rehearse
@@ -18,7 +18,7 @@ from tests import bundles
 MANIFEST = bundles.bare_manifest("keras-archive")
 
 
-def rehearsed(**changes: Any) -> None:
+def rehearsed(*found: Finding, **changes: Any) -> None:
     """A rehearsal that measured a whole model, but for the changes."""
     whole = {
         "loads": True,
@@ -34,7 +34,7 @@ def rehearsed(**changes: Any) -> None:
         assert (folder, manifest, definition) == (Path("bundle"), MANIFEST, MANIFEST.definition)
         return Measurement.model_validate(whole | changes)
 
-    rehearse(Path("bundle"), MANIFEST, measured)
+    rehearse(Path("bundle"), MANIFEST, measured, lambda *_: Inspection(findings=found))
 
 
 def test_a_model_that_came_back_may_be_published() -> None:
@@ -72,5 +72,5 @@ def test_what_would_be_lost_is_told_with_what_could_not_be_given_back() -> None:
 def test_what_every_return_would_refuse_is_not_published() -> None:
     danger = Finding(severity="dangerous", kind="code", where="model.keras", message="Lambda can run code")
     with pytest.raises(UnsafeError, match="everybody's return would refuse it") as refused:
-        rehearsed(findings=[danger], loads=None)
+        rehearsed(danger)
     assert "code: model.keras: Lambda can run code" in str(refused.value)
