@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,7 +141,8 @@ def test_a_prefect_server_that_refuses_the_password_is_named(user: Home) -> None
 @pytest.fixture(scope="module")
 def trainer(user: Home) -> Iterator[Child]:
     """The process in which every `run` trains, kept for many requests: an import of TensorFlow for each costs minutes."""
-    child = Child("flows.trainer", env=user.environment())
+    # A nursery of its own: Prefect keeps the settings of the moment of its import, and this process' has no server.
+    child = Child("flows.trainer", env=user.environment(), python=Path(sys.executable))
     yield child
     child.end()
 

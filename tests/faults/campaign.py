@@ -97,19 +97,20 @@ def _differs(operation: Operation, fault: Fault, when: When, target: Recorded) -
     """Whether a case tells more than its neighbours.
 
     Where a request fails always, and nothing is asked after it that could pass, it might as well be the last one. gc asks
-    alike for each thing that it removes: the first of each kind meets every fault, and all of them SIGKILL.
+    alike for each thing that it removes: the first of each kind meets every fault, and all of them SIGKILL, which is also
+    what a store comes to that fails from then on.
     """
     if operation is GC and target.occurrence:
         return False
     if when is When.ALWAYS:
         return target.is_document or "?upload" in target.label
-    return operation is not GC or when is When.ONCE or fault.done or fault.damages
+    return operation is not GC or when is When.ONCE or fault.damages or fault.name == "answer lost"
 
 
 def refusals(ground: Ground, operation: Operation, targets: Sequence[Recorded]) -> list[Result]:
     """One case for each request: from it on nobody listens at the store's address any more."""
     results = []
-    for target in targets:
+    for target in [each for each in targets if operation is not GC or not each.occurrence]:
         proxy = Proxy(f"http://{ground.proxy.upstream[0]}:{ground.proxy.upstream[1]}")
         world = World(ground.clients, proxy, ground.folder)
 

@@ -60,13 +60,12 @@ def _verified(world: World) -> Job:
 
 
 def _rubbish(world: World) -> Job:
-    """A version that nothing keeps, and what two publishers left: files, and an unfinished upload."""
+    """A version that nothing keeps, and what a publisher left: a file, and an unfinished upload."""
     if not world.is_clean():
         world.collected()
     manifest = world.published(TINY)
     world.witness.removable.add((manifest.model, manifest.version))
     world.abandoned()
-    world.abandoned(upload=True)
     return Job(world.place(), manifest, verdict_of(manifest))
 
 

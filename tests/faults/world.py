@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.retries import base, quota, standard
 
@@ -19,6 +18,7 @@ from tasks.storage import (
     Manifest,
     Store,
     advance_latest,
+    download,
     embedded,
     fetch,
     layout,
@@ -26,7 +26,7 @@ from tasks.storage import (
     open_store,
     read_manifest,
     retries,
-    transfer,
+    upload,
 )
 from tasks.storage.aliases import aliases
 from tasks.storage.collect import carry_out, plan
@@ -48,7 +48,7 @@ LARGE = {"model/weights.bin": b"v" * (5 * 2**20 + 1000), "probe.npz": b"p" * 300
 
 def small_parts() -> None:
     """Let uploads in parts begin at 5 MiB, the smallest part that S3 takes; for this whole process."""
-    transfer._PART = transfer._SINGLE = 5 * 2**20
+    upload.PART = upload.SINGLE = download.PART = 5 * 2**20
 
 
 class _AtOnce(base.BaseRetryBackoff):
@@ -63,13 +63,9 @@ class Clients:
     """The product's client with other limits, made in milliseconds from one session."""
 
     def __init__(self, access: embedded.Access) -> None:
-        self._keys = {
-            "aws_access_key_id": access.access_key,
-            "aws_secret_access_key": access.secret_key,
-            "region_name": "us-east-1",
-        }
-        self.product = open_store(StoreConfig(url=f"s3://{access.bucket}"), self._keys | {"endpoint_url": access.endpoint})
-        self._session = boto3.session.Session(**self._keys)
+        own = access.for_client()
+        self.product = open_store(StoreConfig(url=f"s3://{access.bucket}"), own)
+        self._session = own.session
 
     def client(self, endpoint: str, *, patience: float = PATIENCE) -> Any:
         """As the product's, with few attempts and no wait between them."""
@@ -140,17 +136,14 @@ class World:
         assert advance_latest(self.direct, manifest.model, manifest.version, verdict.id)
         return manifest
 
-    def abandoned(self, *, upload: bool = False) -> None:
-        """What a publisher leaves that died: a file of a version without a manifest, or an upload that is not finished."""
-        version = layout.new_version()
-        key = layout.bundle("digits", version) + "model/weights.bin"
-        where: Any = {"Bucket": self.direct.bucket, "Key": self.direct.prefix + key}
-        client = self.direct.client
-        if upload:
-            number = client.create_multipart_upload(**where)["UploadId"]
-            client.upload_part(**where, UploadId=number, PartNumber=1, Body=b"half")
-        else:
-            client.put_object(**where, Body=b"left behind")
+    def abandoned(self) -> None:
+        """What a publisher leaves that died: a file of a version without a manifest, and an upload that is not finished."""
+        place = self.direct.prefix + layout.bundle("digits", layout.new_version())
+        client, bucket = self.direct.client, self.direct.bucket
+        client.put_object(Bucket=bucket, Key=f"{place}probe.npz", Body=b"left behind")
+        where: Any = {"Bucket": bucket, "Key": f"{place}model/weights.bin"}
+        upload = client.create_multipart_upload(**where)["UploadId"]
+        client.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"half")
 
     def is_clean(self) -> bool:
         """Whether gc would find nothing, as far as the witness knows."""
