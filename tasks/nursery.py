@@ -94,6 +94,12 @@ def fork(module: str, env: dict[str, str], files: tuple[int, int, int, int], lin
         link.sendall(body)
 
 
+def let_go() -> None:
+    """Give up this process' way to ask for children, for good; those that it has are ended."""
+    if _link is not None:
+        _link.close()
+
+
 @dataclass(slots=True)
 class _Owner:
     """One process that asks for children, and the children that it has: status pipe by process id."""

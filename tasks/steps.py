@@ -211,6 +211,7 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         run = str(flow_run.id) if flow_run.id else None
         draft = describe(bundle, layout.model_name(name), layout.new_version(), training, run)
         (bundle.folder / "report.html").write_text(html_report(draft))
+        draft = safety.sign_bundle(bundle.folder, draft, _secret)
         _drafts[bundle.folder] = draft
     with _rehearsing(bundle.folder, draft, rehearsal) as passed, _moving("publishing") as progress:
         manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
@@ -261,16 +262,20 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
             return storage.fetch(place, manifest, Path(to) if to else None, progress.moved, progress.expect)
     except UnsafeError as error:
         storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
-        error.outcome = _recorded(place, manifest, not_intact(manifest, str(error)), path="")
-        _tell(error.outcome)
+        _refuse(place, manifest, not_intact(manifest, str(error)), error)
         raise
 
 
 @task(name="inspect", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
 def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: StoreConfig) -> safety.Inspection:
-    """Look into every file; what is dangerous and not allowed gets its verdict now, before anything is loaded."""
-    inspection = safety.inspect_bundle(folder, manifest).allowing(allow)
+    """Check the signature and look into every file; what is refused gets its verdict now, before anything is loaded."""
+    try:
+        signature = safety.check_signature(folder, manifest, _secret)
+    except UnsafeError as error:
+        _refuse(_open(store), manifest, not_intact(manifest, str(error)), error, folder)
+        raise
+    inspection = safety.inspect_bundle(folder, manifest).allowing(allow).model_copy(update={"signature": signature})
     subject = f"{manifest.model}@{manifest.version}"
     if inspection.findings:
         rows = [f.model_dump() | {"allowed": f"{f.kind}:{f.where}" in inspection.allowed} for f in inspection.findings]
@@ -278,12 +283,29 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
     try:
         safety.refuse_dangerous(inspection, subject)
     except UnsafeError as error:
-        verdict = unsafe(manifest, inspection)
-        create_markdown_artifact(verdict_card(verdict), key="verdict", description=subject)
-        error.outcome = _recorded(_open(store), manifest, verdict, path=str(folder))
-        _tell(error.outcome)
+        _refuse(_open(store), manifest, unsafe(manifest, inspection), error, folder)
         raise
     return inspection
+
+
+def _refuse(
+    place: storage.Store, manifest: Manifest, verdict: Verdict, error: UnsafeError, folder: Path | None = None
+) -> None:
+    """Keep the verdict on a version that is not loaded, show it, and let the error carry it."""
+    create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
+    error.outcome = _recorded(place, manifest, verdict, path=str(folder) if folder else "")
+    _tell(error.outcome)
+
+
+def _secret(name: str) -> str:
+    """The text of a Prefect Secret block."""
+    from prefect.blocks.system import Secret
+
+    try:
+        block: Any = Secret.load(name)
+    except ValueError as error:
+        raise InputError(f"There is no Prefect Secret block {name!r}.") from error
+    return str(block.get())
 
 
 @task(name="build environment", cache_policy=NO_CACHE)

@@ -21,6 +21,7 @@ COMMANDS = {
     "rm": "flows.commands.removal:rm",
     "gc": "flows.commands.removal:gc",
     "inspect": "flows.commands.inspect:inspect",
+    "trust": "flows.commands.trust:trust",
     "doctor": "flows.commands.doctor:doctor",
 }
 

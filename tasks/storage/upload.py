@@ -16,12 +16,13 @@ import os
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import DeniedError, InputError
+from tasks.errors import DeniedError, InputError, RoundtripError
 from tasks.storage import layout, wire
 from tasks.storage.hashing import bundle_files, md5, md5_of_parts
 from tasks.storage.lanes import BYTES_UNDER_WAY, Lanes, Stopped
@@ -173,12 +174,13 @@ class _Parts:
             sha.update(body)
         parts = [part.result() if isinstance(part, Future) else part for part in sent]
         entry = FileEntry(path=self._path, size=self._size, sha256=sha.hexdigest())
-        with job.store.errors(key):
-            try:
-                _demand(job, entry, wanted)
-            except InputError:
+        try:
+            _demand(job, entry, wanted)
+        except InputError:
+            with suppress(RoundtripError), job.store.errors(key):  # else it is left for gc
                 job.store.client.abort_multipart_upload(**self._where, UploadId=self._id)
-                raise
+            raise
+        with job.store.errors(key):
             self._complete(parts)
         return entry
 

@@ -9,22 +9,25 @@ absent, lists, uploads in parts) is no part of this.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from tasks.errors import InputError
+from tasks.storage import retries
 from tasks.storage.store import Store
 
 if TYPE_CHECKING:
     from obstore import Bytes
     from obstore.store import ClientConfig, S3Store
 
-_ATTEMPTS = 5  # after the first, as the boto3 client has it
+T = TypeVar("T")
+
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]{1,64})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>")
@@ -43,10 +46,8 @@ def put(store: Store, key: str, body: bytes) -> None:
     import obstore
 
     line = _line(store)
-    with _errors(store, "PutObject", key):
-        obstore.put(
-            line.store, store.prefix + key, body, use_multipart=False, attributes=line.attributes, tags=line.tags or None
-        )
+    options: dict[str, Any] = {"use_multipart": False, "attributes": line.attributes, "tags": line.tags or None}
+    _asked(store, "PutObject", key, lambda: obstore.put(line.store, store.prefix + key, body, **options))
 
 
 def get(store: Store, key: str, start: int, length: int) -> Bytes:
@@ -58,8 +59,10 @@ def get(store: Store, key: str, start: int, length: int) -> Bytes:
     """
     import obstore
 
-    with _errors(store, "GetObject", key):
-        return obstore.get_range(_line(store).store, store.prefix + key, start=start, length=length)
+    line = _line(store)
+    return _asked(
+        store, "GetObject", key, lambda: obstore.get_range(line.store, store.prefix + key, start=start, length=length)
+    )
 
 
 class _Line:
@@ -69,7 +72,7 @@ class _Line:
         self.store, self.attributes, self.tags = store, attributes, tags
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _line(store: Store) -> _Line:
     """One for each store, with connections of its own."""
     from obstore.store import S3Store  # 16 MB
@@ -103,7 +106,10 @@ def _line(store: Store) -> _Line:
         store.bucket,
         config=config,  # type: ignore[arg-type]
         client_options=_client_options(client),
-        retry_config={"max_retries": _ATTEMPTS, "retry_timeout": timedelta(minutes=10)},
+        retry_config={
+            "max_retries": client.meta.config.retries["total_max_attempts"] - 1,
+            "retry_timeout": timedelta(minutes=10),
+        },
         credential_provider=None if credentials is None else lambda: _frozen(credentials),
     )
     return _Line(made, attributes, tags)
@@ -121,9 +127,9 @@ def _options(store: Store) -> dict[str, Any]:
 def _client_options(client: Any) -> ClientConfig:
     options: dict[str, Any] = {
         "allow_http": urlsplit(client.meta.endpoint_url).scheme == "http",
-        "connect_timeout": timedelta(seconds=5),
-        "read_timeout": timedelta(seconds=120),
-        "timeout": timedelta(minutes=10),  # for a whole request: 32 MiB at 56 kB/s
+        "connect_timeout": timedelta(seconds=client.meta.config.connect_timeout),
+        "read_timeout": timedelta(seconds=client.meta.config.read_timeout),
+        "timeout": timedelta(minutes=10),  # for a whole request: 16 MiB at 28 kB/s
     }
     if not options["allow_http"]:
         from botocore.httpsession import get_cert_path
@@ -164,16 +170,27 @@ def _frozen(credentials: Any) -> Any:
     }
 
 
-@contextmanager
-def _errors(store: Store, operation: str, key: str) -> Iterator[None]:
-    """Turn errors of obstore, which are text, into botocore's, and so into ours."""
+def _asked(store: Store, operation: str, key: str, ask: Callable[[], T]) -> T:
+    """Try again where obstore's own attempts do not, as boto3 does; turn its errors, which are text, into botocore's."""
+    from botocore.exceptions import ClientError
     from obstore.exceptions import BaseError
 
     with store.errors(key):
-        try:
-            yield
-        except (BaseError, FileNotFoundError, ValueError) as error:
-            raise _as_botocore(str(error), operation, store.endpoint) from error
+        for attempt in count(1):
+            try:
+                return ask()
+            except (BaseError, FileNotFoundError, ValueError) as error:
+                failure = _as_botocore(str(error), operation, store.endpoint)
+                if attempt >= retries.DAMAGED_ATTEMPTS:
+                    raise failure from error
+                if not isinstance(failure, ClientError):
+                    if "timed out" not in str(failure):  # obstore tries reads again then, and no writes
+                        raise failure from error
+                elif failure.response["ResponseMetadata"]["HTTPStatusCode"] in retries.STATUSES:
+                    time.sleep(retries.with_jitter(attempt))
+                elif failure.response["Error"]["Code"] not in retries.DAMAGED:
+                    raise failure from error
+    raise AssertionError
 
 
 def _as_botocore(text: str, operation: str, endpoint: str | None) -> Exception:
@@ -185,4 +202,5 @@ def _as_botocore(text: str, operation: str, endpoint: str | None) -> Exception:
         return HTTPClientError(error=Exception(reason or f"no answer from {endpoint}"))
     said = code[1] if code else status[1] if status else ""
     error: Any = {"Code": said, "Message": message[1] if message else f"HTTP {said}"}
-    return ClientError({"Error": error, "ResponseMetadata": {"HTTPHeaders": {}}}, operation)  # type: ignore[typeddict-item]
+    about: Any = {"HTTPStatusCode": int(status[1]) if status else 0, "HTTPHeaders": {}}
+    return ClientError({"Error": error, "ResponseMetadata": about}, operation)

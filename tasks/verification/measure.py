@@ -37,6 +37,7 @@ class Measurement(BaseModel):
         survived: What came back, in the terms of the formats' promises.
         lost: What could not be given back, and why.
         environment: Where it was measured.
+        confined: What the process that loaded it was held to: `tasks.safety.sandbox`. None where it was the caller's own.
         elsewhere: What was asked for, where that is not the environment that asked; else empty.
         seconds: Wall seconds.
     """
@@ -53,6 +54,7 @@ class Measurement(BaseModel):
     survived: dict[str, bool] = {}
     lost: list[str] = []
     environment: Environment
+    confined: list[str] | None = None
     elsewhere: str = ""
     seconds: float = 0.0
 
@@ -101,13 +103,22 @@ def _load(folder: Path, manifest: Manifest, definition: Definition, result: Meas
         stored = stored.model_copy(update={"config": None})
     try:
         model, result.lost = restore(folder, manifest.format, stored, manifest.carried, definition)
-    except RoundtripError:
-        raise  # a definition that does not fit is the user's to mend, and says how
     except Exception as error:
+        if isinstance(error, RoundtripError) and not _wants_too_much(error):
+            raise  # a definition that does not fit is the user's to mend, and says how
         _did_not_load(error, manifest, result)
         return None
     result.loads = True
     return model
+
+
+def _wants_too_much(error: BaseException | None) -> bool:
+    """Whether memory ran out: no definition mends that, and here it is limited."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            return True
+        error = error.__cause__
+    return False
 
 
 def _gist(error: Exception) -> str:

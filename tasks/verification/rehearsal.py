@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tasks.definitions import Definition
 from tasks.errors import UnsafeError, VerificationFailed
+from tasks.safety import inspect_draft
 from tasks.storage import Manifest
 from tasks.verification.measure import Measurement
 from tasks.verification.verdict import Verdict, judge
@@ -64,7 +65,7 @@ def rehearse(folder: Path, manifest: Manifest, measured_by: Measure) -> None:
 
     Args:
         folder: The bundle.
-        manifest: As it will be committed.
+        manifest: As it will be committed, but for its files, whose digests are taken while they are uploaded.
         measured_by: `Loader.measure` of a fresh process.
 
     Raises:
@@ -73,13 +74,18 @@ def rehearse(folder: Path, manifest: Manifest, measured_by: Measure) -> None:
         UnsafeError: Nobody would be allowed to load it.
         MismatchError: Its definition builds something else each time.
     """
-    verdict = judge(manifest, measured_by(folder, manifest, manifest.definition))
+    inspection = inspect_draft(folder, manifest)
+    if inspection.refused:
+        dangers = "\n  ".join(f"{f.kind}: {f.where}: {f.message}" for f in inspection.refused)
+        raise UnsafeError(
+            f"{manifest.model} was not published, for everybody's return would refuse it.\n  {dangers}\n"
+            "Publish it all the same with --no-rehearsal; who returns it must allow each of these by name."
+        )
+    verdict = judge(manifest, measured_by(folder, manifest, manifest.definition), inspection)
     if verdict.passed:
         return
     lines = [*verdict.reasons, *(line for line in verdict.lost if line not in verdict.reasons)]
     what = "\n  ".join(lines or ["its outputs could not be compared"])
-    if verdict.safe is False:
-        raise UnsafeError(f"{manifest.model} was not published, for everybody's return would refuse it.\n  {what}")
     raise VerificationFailed(
         f"{manifest.model} was not published: brought back from {manifest.format}, it is not the model that was trained.\n"
         f"  {what}\n{_remedy(verdict)}"

@@ -38,6 +38,8 @@ class Verdict(BaseModel):
         lost: What could not be given back.
         healed: What the format itself would have lost of this model, and came back all the same.
         elsewhere: Which other environment was asked for; such a verdict moves no alias. Empty: the one that asked.
+        signature: `valid`, `unsigned`, or `unchecked` where no key was named.
+        confined: What the process that loaded it was held to, as far as this kernel can: `tasks.safety.sandbox`.
     """
 
     model_config = {"frozen": True}
@@ -66,6 +68,8 @@ class Verdict(BaseModel):
     healed: list[str] = []
     environment: Environment | None = None
     elsewhere: str = ""
+    signature: str | None = None
+    confined: list[str] | None = None
     seconds: float = 0.0
 
 
@@ -122,6 +126,8 @@ def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = In
         healed=list(manifest.carried.healed) if measured.loads else [],
         environment=measured.environment,
         elsewhere=measured.elsewhere,
+        signature=inspection.signature,
+        confined=measured.confined,
         seconds=measured.seconds,
     )
 

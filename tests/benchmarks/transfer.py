@@ -2,9 +2,9 @@
 
 Every client runs in a process of its own, in turns within a round; a bar is the median over rounds of ours to the fastest
 other one of that round. Ours hashes every byte and checks it at the other end; the others check what they check by default.
-Python clients are timed from the call, commands as a whole. obstore comes with the project; for the others, outside of it
-(they would bring another botocore): `uv tool install s5cmd`, `uv tool install awscli`. What is not there is left out, and
-its row says so. `TMPDIR=/dev/shm` (16 GB) takes the disk out of it.
+Python clients are timed from the call, commands as a whole. For s5cmd `uv sync --group benchmark`; for the AWS command line,
+which wants another botocore, `uv tool install awscli`. What is not there is left out, and its row says so.
+`TMPDIR=/dev/shm` (16 GB) takes the disk out of it.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,18 @@ def test_saved_model_cli_shows_and_runs_it(name: str, place: str, versions: Path
     assert re.search(r"inputs\['x'\] tensor_info:\s+dtype: DT_FLOAT\s+shape: \(-1, 8\)", shown)
     numbers = np.array([float(n) for n in re.findall(r"-?\d+\.\d*(?:e-?\d+)?", printed[printed.index("[") :])])
     np.testing.assert_allclose(numbers[:3], np.load(versions / name / "probe.npz")["y"][0], atol=1e-5)
+
+
+def test_mlflow_takes_a_version_over_in_one_line(versions: Path, tmp_path: Path) -> None:
+    # In an environment of its own: its flavour for TensorFlow needs pandas, which Keras imports wherever it is.
+    program = """
+import sys
+import keras, mlflow, mlflow.tensorflow, numpy as np
+mlflow.tensorflow.save_model(keras.models.load_model("keras-archive/model/model.keras"), sys.argv[1])
+probe = np.load("keras-archive/probe.npz")
+np.testing.assert_array_equal(mlflow.pyfunc.load_model(sys.argv[1]).predict(probe["x"]), probe["y"])
+"""
+    pins = [f"{name}=={version(name)}" for name in ("tensorflow", "keras", "numpy")]
+    packages = [*pins, "mlflow-skinny==3.17.2", "pandas==3.1.1"]
+    environment = ["uv", "run", "--isolated", "--no-project", "--python", sys.executable]
+    run(versions, *environment, *(f"--with={name}" for name in packages), "python", "-c", program, str(tmp_path / "mlflow"))

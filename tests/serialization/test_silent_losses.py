@@ -208,7 +208,7 @@ def test_s14_what_ends_before_the_commit_leaves_no_version(store: Store, tmp_pat
     trained, definition = samples.trained("compiled", DATA)
     manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
 
-    upload_files(store, tmp_path, manifest)
+    upload_files(store, tmp_path, manifest)  # and then the machine dies
 
     with pytest.raises(NotFoundError):
         list_versions(store, manifest.model)

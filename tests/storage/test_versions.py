@@ -23,6 +23,7 @@ from tasks.storage import (
     read_manifest,
     resolve,
 )
+from tasks.storage.transfer import upload
 from tests.storage.samples import FILES, Counter, manifest_of, published, put, write
 
 
@@ -89,6 +90,26 @@ def test_a_second_publisher_of_the_same_version_is_told(store: Store, folder: Pa
 
 def test_a_publisher_that_tries_again_is_no_conflict(store: Store, folder: Path, manifest: Manifest) -> None:
     assert publish(store, folder, manifest).version == manifest.version
+
+
+def test_files_are_hashed_while_they_are_published(store: Store, folder: Path) -> None:
+    whole = manifest_of(write(folder))
+    ref = publish(store, folder, whole.model_copy(update={"files": ()}))
+    assert ref.bytes == whole.bytes
+    assert read_manifest(store, "digits", whole.version) == whole
+
+
+def test_a_publisher_that_tries_again_sends_only_what_is_missing(store: Store, folder: Path) -> None:
+    manifest = manifest_of(write(folder))
+    stays = folder / "probe.npz"
+    stays.rename(folder / "elsewhere")
+    with pytest.raises(InputError, match="Can't read the bundle"):
+        publish(store, folder, manifest)
+    upload(store, folder, layout.bundle("digits", manifest.version), manifest.files[:2])
+    (folder / "elsewhere").rename(stays)
+    counter = Counter()
+    publish(store, folder, manifest, counter)
+    assert counter.total == len(FILES["probe.npz"])
 
 
 def test_a_publish_that_fails_leaves_nothing_to_see(store: Store, folder: Path) -> None:

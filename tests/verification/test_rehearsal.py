@@ -9,7 +9,6 @@ import pytest
 
 from tasks.definitions import Definition
 from tasks.errors import UnsafeError, VerificationFailed
-from tasks.safety import Finding
 from tasks.serialization import PROMISES
 from tasks.storage import Manifest
 from tasks.verification import Measurement, rehearse
@@ -18,7 +17,7 @@ from tests import bundles
 MANIFEST = bundles.bare_manifest("keras-archive")
 
 
-def rehearsed(**changes: Any) -> None:
+def rehearsed(folder: Path, **changes: Any) -> None:
     """A rehearsal that measured a whole model, but for the changes."""
     whole = {
         "loads": True,
@@ -30,15 +29,15 @@ def rehearsed(**changes: Any) -> None:
         "environment": MANIFEST.environment,
     }
 
-    def measured(folder: Path, manifest: Manifest, definition: Definition) -> Measurement:
-        assert (folder, manifest, definition) == (Path("bundle"), MANIFEST, MANIFEST.definition)
+    def measured(where: Path, manifest: Manifest, definition: Definition) -> Measurement:
+        assert (where, manifest, definition) == (folder, MANIFEST, MANIFEST.definition)
         return Measurement.model_validate(whole | changes)
 
-    rehearse(Path("bundle"), MANIFEST, measured)
+    rehearse(folder, MANIFEST, measured)
 
 
-def test_a_model_that_came_back_may_be_published() -> None:
-    rehearsed()
+def test_a_model_that_came_back_may_be_published(tmp_path: Path) -> None:
+    rehearsed(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -53,15 +52,15 @@ def test_a_model_that_came_back_may_be_published() -> None:
         ({"survived": {"optimizer": False}}, "Register your own optimizer"),
     ],
 )
-def test_a_model_that_did_not_is_refused_with_a_remedy(changes: dict[str, Any], remedy: str) -> None:
+def test_a_model_that_did_not_is_refused_with_a_remedy(changes: dict[str, Any], remedy: str, tmp_path: Path) -> None:
     with pytest.raises(VerificationFailed, match="was not published: brought back from keras-archive") as refused:
-        rehearsed(**changes)
+        rehearsed(tmp_path, **changes)
     assert remedy in str(refused.value)
 
 
-def test_what_would_be_lost_is_told_with_what_could_not_be_given_back() -> None:
+def test_what_would_be_lost_is_told_with_what_could_not_be_given_back(tmp_path: Path) -> None:
     with pytest.raises(VerificationFailed) as refused:
-        rehearsed(survived={"compile": False}, lost=["compile: TypeError: Powered"])
+        rehearsed(tmp_path, survived={"compile": False}, lost=["compile: TypeError: Powered"])
     assert str(refused.value).splitlines()[:3] == [
         "model was not published: brought back from keras-archive, it is not the model that was trained.",
         "  compile did not survive, as keras-archive promises",
@@ -69,8 +68,10 @@ def test_what_would_be_lost_is_told_with_what_could_not_be_given_back() -> None:
     ]
 
 
-def test_what_every_return_would_refuse_is_not_published() -> None:
-    danger = Finding(severity="dangerous", kind="code", where="model.keras", message="Lambda can run code")
+def test_what_every_return_would_refuse_is_not_published(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "start.sh").write_text("#!/bin/sh\nrm -rf /\n")
     with pytest.raises(UnsafeError, match="everybody's return would refuse it") as refused:
-        rehearsed(findings=[danger], loads=None)
-    assert "code: model.keras: Lambda can run code" in str(refused.value)
+        rehearsed(tmp_path)
+    assert "program: model/start.sh" in str(refused.value)
+    assert "--no-rehearsal" in str(refused.value)
