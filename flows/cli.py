@@ -13,17 +13,17 @@ from typing import NoReturn
 
 import click
 
-from flows.commands import COMMANDS
+from flows.commands import Commands
 from flows.commands.common import common, print_json
 from flows.commands.run import run_jobs
-from flows.scenarios import SCENARIOS
+from flows.scenarios import MAIN_JOB
 from tasks.errors import InputError, RoundtripError
 
 _INTERRUPTED = 130
 _USAGE = 2
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @common
 @click.pass_context
 def cli(context: click.Context, as_json: bool, debug: bool) -> None:
@@ -38,11 +38,7 @@ def cli(context: click.Context, as_json: bool, debug: bool) -> None:
     """
     context.obj = {"json": as_json, "debug": debug}
     if context.invoked_subcommand is None:
-        run_jobs(list(SCENARIOS), {}, None, as_json, debug)
-
-
-for _command in COMMANDS:
-    cli.add_command(_command)
+        run_jobs(list(MAIN_JOB), {}, None, as_json, debug)
 
 
 def main() -> NoReturn:

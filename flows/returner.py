@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from tasks.children import quick_imports, serve
@@ -13,6 +14,7 @@ with quick_imports():
     from flows.matrix import matrix
     from flows.return_model import return_model
     from tasks.steps import measuring_with, open_early, reporting_to
+    from tasks.storage.transfer import Snapshot
     from tasks.verification.matrix import Row
 
 
@@ -23,6 +25,9 @@ def main() -> None:
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         def tell(news: Any) -> None:
+            if isinstance(news, Snapshot):
+                emit({"transfer": asdict(news)})
+                return
             emit({"row" if isinstance(news, Row) else "returned": news.model_dump(mode="json")})
 
         if "environments" in request["parameters"]:

@@ -20,6 +20,7 @@ def saved_model(
     training: TrainingConfig = TrainingConfig(),
     name: str = "saved-model",
     store: StoreConfig = StoreConfig(),
+    rehearsal: bool = True,
 ) -> VersionRef:
     """Train by a custom loop and publish a SavedModel.
 
@@ -29,13 +30,14 @@ def saved_model(
         training: How it learns.
         name: The model's name in the store.
         store: Where it is published.
+        rehearsal: Whether it must have come back in a fresh process before it is published.
 
     Returns:
         The reference of the published version.
     """
-    check_store(store)
+    check_store(store, "saved-model", rehearsal)
     dataset = load_data(data)
     definition, built = define(model, dataset, training.seed)
     trained = train_with_custom_loop(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "saved-model")
-    return publish(bundle, name, training, store)
+    return publish(bundle, name, training, store, rehearsal)

@@ -8,7 +8,16 @@ SCENARIOS = {
     "saved-model": "flows.saved_model:saved_model",
     "weights-h5": "flows.weights_h5:weights_h5",
     "full-h5": "flows.full_h5:full_h5",
+    "keras-archive": "flows.keras_archive:keras_archive",
+    "serving-export": "flows.serving_export:serving_export",
+    "weights-sharded": "flows.weights_sharded:weights_sharded",
+    "checkpoint": "flows.checkpoint:checkpoint",
+    "onnx": "flows.onnx:onnx",
+    "litert": "flows.litert:litert",
 }
+
+# What `python -m flows` runs where nothing is named.
+MAIN_JOB = ("saved-model", "weights-h5", "full-h5")
 
 
 def scenario_flow(name: str) -> Any:

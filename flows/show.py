@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.serialization import PROMISES
+from tasks.storage.progress import Snapshot
 from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:
@@ -22,12 +24,7 @@ if TYPE_CHECKING:
     from tasks.safety import Inspection
     from tasks.verification import Verdict
 
-_SHORT = {
-    "architecture": "archi-\ntecture",
-    "optimizer": "opti-\nmizer",
-    "signature": "signa-\nture",
-    "history": "his-\ntory",
-}
+_LINE_SECONDS = 5.0  # between two lines on a transfer
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
@@ -41,7 +38,7 @@ class Board:
 
     def __init__(self, scenarios: Iterable[str], total: int) -> None:
         self._bars = Progress(
-            TextColumn("{task.fields[name]:<12}"),
+            TextColumn("{task.fields[name]:<15}"),
             BarColumn(bar_width=30),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.description}"),
@@ -49,8 +46,11 @@ class Board:
             console=err,
             disable=not err.is_terminal,
         )
+        self._last_moment = 0.0
         self._tasks: dict[str, TaskID] = {
-            name: self._bars.add_task("waiting", total=total, name=name, start=False) for name in scenarios
+            # With nothing to count yet there is nothing to show.
+            name: self._bars.add_task("waiting", total=total, name=name, start=False, visible=total > 0)
+            for name in scenarios
         }
 
     @contextmanager
@@ -79,6 +79,15 @@ class Board:
             version = event["published"]
             self._bars.update(bar, description=f"published {version['uri']}")
             self._line(f"{scenario}: published {version['uri']} ({human_bytes(version['bytes'])})")
+        elif "transfer" in event:
+            moment = Snapshot(**event["transfer"])
+            self._bars.start_task(bar)
+            self._bars.update(
+                bar, completed=moment.done / 1e6, total=moment.total / 1e6, description=f"{moment}", visible=True
+            )
+            if time.monotonic() - self._last_moment >= _LINE_SECONDS:
+                self._last_moment = time.monotonic()
+                self._line(f"{scenario}: {moment}")
         elif "returning" in event:
             self._bars.update(bar, description="returning in another process")
         elif "verdict" in event:
@@ -108,9 +117,11 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
     ):
         numbers.add_column(name, justify="right", no_wrap=True)
     kept = _table("What survived")
-    kept.add_column("scenario", no_wrap=True)
+    kept.add_column("")
+    for o in outcomes:
+        kept.add_column(o.scenario, justify="center")
     for promise in PROMISES:
-        kept.add_column(_SHORT.get(promise, promise), justify="center", no_wrap=True)
+        kept.add_row(promise, *(_yes(o.returned.verdict.survived.get(promise)) for o in outcomes))
     for o in outcomes:
         v = o.returned.verdict
         numbers.add_row(
@@ -123,7 +134,6 @@ def summary(outcomes: Sequence[Outcome]) -> Group:
             _yes(v.resumable),
             f"{o.seconds:.1f} s",
         )
-        kept.add_row(o.scenario, *(_yes(v.survived.get(p)) for p in PROMISES))
     lines = [
         Text(f'load_model("{o.version}")') if o.error is None else Text(f"{o.version} was refused", style="bold red")
         for o in outcomes
@@ -167,6 +177,8 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     ):
         yield Text.assemble("  ", _yes(value), f"  {name}", (more if value is not None or "not for" in more else "", "dim"))
     yield Text(f"  what survived: {', '.join(p for p in PROMISES if verdict.survived.get(p)) or 'nothing'}")
+    for line in verdict.healed:
+        yield Text(f"  healed: {line}", style="dim")
     for finding in verdict.allowed:
         yield Text(f"  let through by --allow: {finding}", style="yellow")
     for line in verdict.lost:

@@ -14,11 +14,13 @@ with quick_imports():
     from prefect.context import SyncClientContext
     from prefect.exceptions import ParameterTypeError
 
-    from flows.scenarios import SCENARIOS, scenario_flow
+    from flows.scenarios import MAIN_JOB, scenario_flow
     from tasks.steps import open_early, reporting_to
+    from tasks.storage.transfer import Snapshot
     from tasks.training import Epoch
 
-    _FLOWS = {name: scenario_flow(name) for name in SCENARIOS}
+    for _name in MAIN_JOB:
+        scenario_flow(_name)  # imported now; another one when it is asked for
 
 
 def main() -> None:
@@ -31,12 +33,16 @@ def main() -> None:
         def tell(news: Any) -> None:
             if isinstance(news, str):
                 emit({"note": news})
+            elif isinstance(news, Epoch):
+                emit({"epoch": asdict(news)})
+            elif isinstance(news, Snapshot):
+                emit({"transfer": asdict(news)})
             else:
-                emit({"epoch": asdict(news)} if isinstance(news, Epoch) else {"published": news.model_dump(mode="json")})
+                emit({"published": news.model_dump(mode="json")})
 
         with reporting_to(tell):
             try:
-                _FLOWS[request["scenario"]](**request["parameters"])
+                scenario_flow(request["scenario"])(**request["parameters"])
             except ParameterTypeError as error:
                 raise InputError(str(error)) from None
 

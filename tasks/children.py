@@ -23,6 +23,13 @@ from typing import IO, Any
 from tasks import nursery
 from tasks.errors import RoundtripError, from_json
 
+_MEANINGS: dict[int, str] = {
+    signal.SIGKILL: " (SIGKILL from outside mostly means that memory ran out)",
+    signal.SIGXCPU: " (its CPU time was used up)",
+    signal.SIGXFSZ: " (it wrote a file that was too large)",
+}
+_LONGEST = 64 * 2**20  # characters of an answer; a child may have turned against us
+
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
@@ -92,7 +99,10 @@ class Child:
             RoundtripError: What the child itself raised.
             ChildDied: The child ended without an answer.
         """
-        for line in self._stdout:
+        while line := self._stdout.readline(_LONGEST):
+            if len(line) == _LONGEST:
+                self.kill()
+                raise ChildDied("The process answered with more than a record can be, and was ended.")
             message = json.loads(line)
             if "failed" in message:
                 error = from_json(message["failed"])
@@ -115,6 +125,11 @@ class Child:
         if self._learn_pid(seconds):
             self._learn_end(seconds)
         self.end()
+
+    def kill(self) -> None:
+        """Kill the child where it still runs; whoever waits for its answer is told that it died."""
+        with contextlib.suppress(ChildDied, ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def end(self) -> None:
         """End the child and whatever it started; done when it is gone."""
@@ -174,8 +189,7 @@ class Child:
             self._stderr.seek(0)
             lines = self._stderr.read().decode(errors="replace").strip().splitlines()
             last = f" Its last words: {lines[-1]}" if lines else ""
-        memory = " (SIGKILL from outside mostly means that memory ran out)" if code == -signal.SIGKILL else ""
-        return f"The process {how}{memory}.{last}"
+        return f"The process {how}{_MEANINGS.get(-code, '')}.{last}"
 
 
 class _RemoteTraceback(Exception):

@@ -94,6 +94,12 @@ def fork(module: str, env: dict[str, str], files: tuple[int, int, int, int], lin
         link.sendall(body)
 
 
+def let_go() -> None:
+    """Give up this process' way to ask for children, for good; those that it has are ended."""
+    if _link is not None:
+        _link.close()
+
+
 @dataclass(slots=True)
 class _Owner:
     """One process that asks for children, and the children that it has: status pipe by process id."""
@@ -208,7 +214,7 @@ def _become(birth: _Birth) -> None:
     """Turn this forked process into the child that was asked for."""
     global _link  # noqa: PLW0603
     os.setsid()
-    _die_with_parent()
+    die_with_parent()
     for number, file in enumerate(birth.files):
         os.dup2(file, number)
         os.close(file)
@@ -251,7 +257,7 @@ def _leave() -> None:
     os._exit(_exit_code)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel to kill this process when its nursery ends, whatever ends that."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

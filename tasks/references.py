@@ -16,11 +16,11 @@ from typing import Any
 from tasks.errors import InputError
 
 
-def absolute(reference: str) -> str:
+def absolute(reference: str, *, must_exist: bool = True) -> str:
     """Make the file of a `file.py:callable` reference absolute, so that it means the same in every process.
 
     Raises:
-        InputError: The reference has no `:callable`, or its file does not exist.
+        InputError: The reference has no `:callable`, or its file does not exist (and must).
     """
     place, _, name = reference.rpartition(":")
     if not place or not name.isidentifier():
@@ -28,7 +28,7 @@ def absolute(reference: str) -> str:
     if not place.endswith(".py"):
         return reference
     path = Path(place).expanduser().resolve()
-    if not path.is_file():
+    if must_exist and not path.is_file():
         raise InputError(f"{reference}: there is no file {path}.")
     return f"{path}:{name}"
 

@@ -11,6 +11,7 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -28,41 +29,50 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 
 from tasks import data, definitions, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
 from tasks.errors import DeniedError, ForbiddenError, InputError, RoundtripError, UnreachableError, UnsafeError
-from tasks.serialization import Bundle, format_named
+from tasks.serialization import Bundle
 from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
 from tasks.storage.conformance import check_store as probe_store
-from tasks.storage.manifest import DataRecord, TrainingRecord
-from tasks.storage.transfer import file_entries
+from tasks.storage.transfer import Progress, Snapshot
 from tasks.storage.versions import reference
 from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
 from tasks.verification import Loader, Measurement, Verdict
+from tasks.verification.describe import describe
 from tasks.verification.elsewhere import EnvironmentConfig, Interpreter
 from tasks.verification.environment import current_environment
+from tasks.verification.fidelity import Bench, Cell, Limits, Subject, Table
+from tasks.verification.fidelity.cells import failed
+from tasks.verification.fidelity.document import table_html, table_markdown
 from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_without
 from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import not_intact, unsafe
 
 _PROGRESS_SECONDS = 2.0
+_LOG_SECONDS, _TELL_SECONDS = 5.0, 0.5  # between two words on a transfer, to the log and to a listener
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned | Row | str], None]
+Listener = Callable[[Epoch | VersionRef | Returned | Row | Cell | Snapshot | str], None]
+_drafts: dict[Path, Manifest] = {}  # by bundle: another attempt at publishing goes on with the same version
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _spare_loader: ContextVar[Loader | None] = ContextVar("spare_loader", default=None)
 
+# At most one fresh process, warm for the next rehearsal; a run that failed before leaves it to the next one.
+_rehearsers: list[Loader] = []
+
 
 @contextmanager
 def reporting_to(listener: Listener) -> Iterator[None]:
-    """Tell a callable of each epoch (in place of the log and the progress artifact), of what was published and returned.
+    """Tell a callable of each epoch (in place of log and progress artifact), of what was published, returned, measured.
 
     Lines of text are about checkpoints.
     """
@@ -73,7 +83,7 @@ def reporting_to(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def _tell(news: VersionRef | Returned | Row) -> None:
+def _tell(news: VersionRef | Returned | Row | Cell) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(news)
@@ -133,9 +143,13 @@ def _access_of(block: Any) -> storage.Access:
 
 
 @task(name="check store", cache_policy=NO_CACHE)
-def check_store(store: StoreConfig) -> None:
+def check_store(store: StoreConfig, format_name: str, rehearsal: bool) -> None:
     """Find out before the training whether its result can be stored."""
+    serialization.usable_format(format_name)
     probe_store(_open(store))
+    if rehearsal and not _rehearsers:
+        # Its imports and its start go by while this process trains.
+        _rehearsers.append(Loader())
 
 
 @task(name="load data", cache_policy=NO_CACHE)
@@ -189,14 +203,21 @@ def serialize(trained: Trained, definition: Definition, dataset: Dataset, format
 
 @task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
-def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig) -> VersionRef:
-    """Upload the bundle, commit it with its manifest, and tell the world."""
+def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: bool = True) -> VersionRef:
+    """Upload the bundle, bring it back meanwhile, commit it with its manifest where it came back, and tell the world."""
     place = _open(store)
-    version = layout.new_version()
-    manifest = _manifest(bundle, layout.model_name(name), version, training)
-    (bundle.folder / "report.html").write_text(html_report(manifest))
-    manifest = manifest.model_copy(update={"files": file_entries(bundle.folder)})
-    ref = storage.publish(place, bundle.folder, manifest)
+    draft = _drafts.get(bundle.folder)
+    if draft is None:
+        run = str(flow_run.id) if flow_run.id else None
+        draft = describe(bundle, layout.model_name(name), layout.new_version(), training, run)
+        (bundle.folder / "report.html").write_text(html_report(draft))
+        draft = safety.sign_bundle(bundle.folder, draft, _secret)
+        _drafts[bundle.folder] = draft
+    with _rehearsing(bundle.folder, draft, rehearsal) as passed, _moving("publishing") as progress:
+        manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
+        passed()
+    ref = storage.commit(place, manifest)
+    del _drafts[bundle.folder]
     shutil.rmtree(bundle.folder, ignore_errors=True)
     if bundle.run:
         # Who may not delete here leaves them to `gc`: the version is published all the same.
@@ -237,19 +258,24 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
     """Bring the files here, each held against the manifest; a version that was tampered with gets its verdict now."""
     place = _open(store)
     try:
-        return storage.fetch(place, manifest, Path(to) if to else None)
+        with _moving("fetching") as progress:
+            return storage.fetch(place, manifest, Path(to) if to else None, progress.moved, progress.expect)
     except UnsafeError as error:
         storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
-        error.outcome = _recorded(place, manifest, not_intact(manifest, str(error)), path="")
-        _tell(error.outcome)
+        _refuse(place, manifest, not_intact(manifest, str(error)), error)
         raise
 
 
 @task(name="inspect", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
       retry_condition_fn=_is_bad_luck)  # fmt: skip
 def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: StoreConfig) -> safety.Inspection:
-    """Look into every file; what is dangerous and not allowed gets its verdict now, before anything is loaded."""
-    inspection = safety.inspect_bundle(folder, manifest).allowing(allow)
+    """Check the signature and look into every file; what is refused gets its verdict now, before anything is loaded."""
+    try:
+        signature = safety.check_signature(folder, manifest, _secret)
+    except UnsafeError as error:
+        _refuse(_open(store), manifest, not_intact(manifest, str(error)), error, folder)
+        raise
+    inspection = safety.inspect_bundle(folder, manifest).allowing(allow).model_copy(update={"signature": signature})
     subject = f"{manifest.model}@{manifest.version}"
     if inspection.findings:
         rows = [f.model_dump() | {"allowed": f"{f.kind}:{f.where}" in inspection.allowed} for f in inspection.findings]
@@ -257,12 +283,29 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
     try:
         safety.refuse_dangerous(inspection, subject)
     except UnsafeError as error:
-        verdict = unsafe(manifest, inspection)
-        create_markdown_artifact(verdict_card(verdict), key="verdict", description=subject)
-        error.outcome = _recorded(_open(store), manifest, verdict, path=str(folder))
-        _tell(error.outcome)
+        _refuse(_open(store), manifest, unsafe(manifest, inspection), error, folder)
         raise
     return inspection
+
+
+def _refuse(
+    place: storage.Store, manifest: Manifest, verdict: Verdict, error: UnsafeError, folder: Path | None = None
+) -> None:
+    """Keep the verdict on a version that is not loaded, show it, and let the error carry it."""
+    create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
+    error.outcome = _recorded(place, manifest, verdict, path=str(folder) if folder else "")
+    _tell(error.outcome)
+
+
+def _secret(name: str) -> str:
+    """The text of a Prefect Secret block."""
+    from prefect.blocks.system import Secret
+
+    try:
+        block: Any = Secret.load(name)
+    except ValueError as error:
+        raise InputError(f"There is no Prefect Secret block {name!r}.") from error
+    return str(block.get())
 
 
 @task(name="build environment", cache_policy=NO_CACHE)
@@ -327,7 +370,8 @@ def return_elsewhere(
     else:
         with Loader(interpreter) as loader:
             verdict = verification.judge(manifest, loader.measure(folder, manifest, definition), inspection)
-        verification.record(_open(store), verdict)
+        with suppress(ForbiddenError):  # who may only read has the table too
+            verification.record(_open(store), verdict)
         row = row_of(verdict)
     _tell(row)
     return row
@@ -344,6 +388,56 @@ def tabulate(manifest: Manifest, rows: list[Row]) -> Matrix:
         description=f"{manifest.model}@{manifest.version}, trained under {under}, returned under",
     )
     return matrix_of(manifest, rows)
+
+
+# What survives
+
+
+@task(name="measure row", task_run_name="{subject.name}", cache_policy=NO_CACHE)
+def measure_row(subject: Subject, formats: list[str], limits: Limits) -> list[Cell]:
+    """Train one definition, save it in every format, and measure what comes back of each."""
+    # A runner of threads keeps the context, and with it whoever listens.
+    return Bench.of_this_process().row(subject, formats, limits, _tell)
+
+
+def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[PrefectFuture[list[Cell]]]) -> list[Cell]:
+    """The cells of all rows in their order; where a whole worker died, its rows are cells that say so."""
+    cells: list[Cell] = []
+    try:
+        for subject, future in zip(subjects, futures, strict=True):
+            row = future.result(raise_on_failure=False)
+            broken = row if isinstance(row, BaseException) else None
+            row = [failed(subject, f, "crashed", f"the worker: {broken}") for f in formats] if broken else row
+            for cell in row:  # other processes than this one could not tell
+                _tell(cell)
+            cells += row
+    except BaseException:  # Ctrl-C: a runner of threads waits for its threads, and they for their processes
+        Bench.of_this_process().stop()
+        raise
+    return cells
+
+
+@task(name="keep table", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def keep_table(table_id: str, cells: list[Cell], workers: int, store: StoreConfig) -> Table:
+    """Put the table into the store, as JSON, HTML and Markdown, and into Prefect as artifacts."""
+    place = _open(store)
+    took = (datetime.now(UTC) - layout.made_at(table_id)).total_seconds()
+    table = Table(id=table_id, at=datetime.now(UTC), environment=current_environment(), cells=cells, seconds=took,
+                  workers=workers)  # fmt: skip
+    texts = {
+        "table.json": table.model_dump_json(indent=1),
+        "table.html": table_html(table),
+        "table.md": table_markdown(table),
+    }
+    for name, text in texts.items():
+        place.put_if_absent(layout.fidelity(table_id) + name, text.encode())
+    create_markdown_artifact(
+        texts["table.md"], key="fidelity-table", description=f"{table.kept} of {len(cells)} cells keep all"
+    )
+    rows = [{"definition": c.definition, "format": c.format, "kept": c.kept, "why": c.why or ""} for c in cells]
+    create_table_artifact(rows, key="fidelity-cells", description=place.uri(layout.fidelity(table_id)))
+    return table
 
 
 def accept(returned: Returned) -> Returned:
@@ -395,28 +489,25 @@ def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Che
     return Checkpointing(keeper, definition, current_environment().arithmetic, say)
 
 
-def _manifest(bundle: Bundle, name: str, version: str, config: TrainingConfig) -> Manifest:
-    format_ = format_named(bundle.format)
-    return Manifest(
-        model=name,
-        version=version,
-        created=datetime.now(UTC),
-        format=format_.name,
-        format_version=format_.version,
-        definition=bundle.definition,
-        data=DataRecord(source=bundle.data_source, sha256=bundle.data_digest),
-        training=TrainingRecord(
-            scenario=format_.name,
-            loop=bundle.loop,
-            config=config.model_dump(),
-            metrics=bundle.metrics,
-            notes=bundle.notes,
-        ),
-        carried=bundle.carried,
-        files=(),
-        environment=current_environment(),
-        flow_run=str(flow_run.id) if flow_run.id else None,
-    )
+@contextmanager
+def _rehearsing(folder: Path, manifest: Manifest, wanted: bool) -> Iterator[Callable[[], None]]:
+    """Rehearse in a fresh process and beside what follows; gives the function that waits for the end and raises."""
+    if not wanted:
+        yield lambda: None
+        return
+    with _rehearsers.pop() if _rehearsers else Loader() as loader, ThreadPoolExecutor(1) as beside:
+        yield beside.submit(verification.rehearse, folder, manifest, loader.measure).result
+
+
+@contextmanager
+def _moving(what: str) -> Iterator[Progress]:
+    """Where a long transfer is shown: to whoever asked for it, else in the run's log."""
+    listener = _listener.get()
+    if listener is None:
+        logger = get_run_logger()
+        yield Progress(what, lambda snapshot: logger.info("%s", snapshot), _LOG_SECONDS)
+    else:
+        yield Progress(what, listener, _TELL_SECONDS)
 
 
 @contextmanager
@@ -444,6 +535,6 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
 
 
 __all__ = ["accept", "build_environment", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
-           "inspect", "load_data", "measure", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage",
-           "reporting_to", "return_elsewhere", "serialize", "tabulate", "train_with_custom_loop",
-           "train_with_fit"]  # fmt: skip
+           "inspect", "keep_table", "load_data", "measure", "measure_row", "measuring_with", "open_early", "publish",
+           "rebuild_from", "remove_garbage", "reporting_to", "return_elsewhere", "rows_of", "serialize", "tabulate",
+           "train_with_custom_loop", "train_with_fit"]  # fmt: skip

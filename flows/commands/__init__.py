@@ -1,16 +1,47 @@
-"""The commands, one subject a module; each is thin: parse, call, print."""
+"""The commands, one subject a module; each is thin: parse, call, print.
+
+A command's module is imported when it is named: what one of them needs, no other waits for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
 
 import click
 
-from flows.commands.aliases import promote, rollback
-from flows.commands.doctor import doctor
-from flows.commands.inspect import inspect
-from flows.commands.matrix import matrix
-from flows.commands.registry import list_, show
-from flows.commands.removal import gc, rm
-from flows.commands.return_ import return_
-from flows.commands.run import run
+COMMANDS = {
+    "run": "flows.commands.run:run",
+    "return": "flows.commands.return_:return_",
+    "fidelity": "flows.commands.fidelity:fidelity",
+    "matrix": "flows.commands.matrix:matrix",
+    "list": "flows.commands.registry:list_",
+    "show": "flows.commands.registry:show",
+    "promote": "flows.commands.aliases:promote",
+    "rollback": "flows.commands.aliases:rollback",
+    "rm": "flows.commands.removal:rm",
+    "gc": "flows.commands.removal:gc",
+    "inspect": "flows.commands.inspect:inspect",
+    "trust": "flows.commands.trust:trust",
+    "doctor": "flows.commands.doctor:doctor",
+}
 
-COMMANDS: tuple[click.Command, ...] = (run, return_, matrix, list_, show, promote, rollback, rm, gc, inspect, doctor)
 
-__all__ = ["COMMANDS"]
+class Commands(click.Group):
+    """The group of them all, in this order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+__all__ = ["COMMANDS", "Commands"]

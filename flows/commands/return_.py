@@ -66,7 +66,18 @@ def return_(
         environment = {"python": next(iter(pythons), None), "requirements": list(withs), "recorded": recorded}
     override = model_parameter(model, model_args) if model or model_args else None
     with Desk(trains=False, debug=debug) as desk:
-        returned, error = desk.bring_back(reference, to, override, environment=environment, allow=allow)
+        from flows.show import Board  # while the servers start
+
+        board = Board([reference], 0)
+        with board.shown():
+            returned, error = desk.bring_back(
+                reference,
+                to,
+                override,
+                environment=environment,
+                allow=allow,
+                show=lambda news: board.event(reference, news),
+            )
     document = {
         "model": returned.version.model,
         "version": returned.version.version,

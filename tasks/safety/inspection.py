@@ -51,6 +51,15 @@ def inspect_bundle(folder: Path, manifest: Manifest) -> Inspection:
     return _record(findings, paths, started)
 
 
+def inspect_draft(folder: Path, manifest: Manifest) -> Inspection:
+    """Inspect a bundle that is about to be published, whose files its manifest does not name yet."""
+    started = time.perf_counter()
+    paths, findings = _listed(folder)
+    context = Context(_own_packages(manifest), _sizes(paths), Budget())
+    findings += _inspect(_opened(paths), context)
+    return _record([*findings, *_manifest(manifest, context)], paths, started)
+
+
 def inspect_path(path: Path) -> Inspection:
     """Inspect a file or a folder that came from anywhere. A folder with a `manifest.json` of ours is held against it.
 

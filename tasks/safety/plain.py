@@ -58,7 +58,7 @@ def inspect(file: File, context: Context) -> Iterator[Finding | File]:
     if bytes(file.data[_TAR_AT : _TAR_AT + 5]) == b"ustar":
         packed.append("tar")
     if packed:
-        yield suspicious("unreadable", file.name, f"packed by {packed[0]}, and so not looked into")
+        yield dangerous("unreadable", file.name, f"packed by {packed[0]}: nobody looks into it, and no model needs it")
 
 
 def _is_old_pickle(data: memoryview) -> bool:

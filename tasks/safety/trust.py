@@ -1,51 +1,163 @@
-"""Which definitions may be imported on return: the project's own, and those that this user ran or named.
+"""Which definitions may be imported on return: the project's own, and those that this user ran, or allowed by name.
 
 A definition reference in a manifest is code that somebody else may have written there (`os:system` with arguments). Running
-a scenario with `--model REF` is the user's own act and is remembered; anything else must be named on return.
+a scenario with `--model REF` is the user's own act and is remembered; `python -m flows trust REF` allows one ahead of that,
+and `ROUNDTRIP_TRUST=module:callable,package.*` does so for workers. Nothing is imported to find out.
+
+A file is trusted by its path *and* its content. The fingerprint of a definition tells another architecture, but only after
+the import, in which any line of the file has run; and a path in a shared or temporary folder is anybody's to fill. Modules
+are trusted by name: what stands on the import path was installed there.
 """
 
 from __future__ import annotations
 
+import ast
 import fcntl
+import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import IO
 
 from tasks.errors import UnsafeError
 from tasks.folders import data_folder
 
-_OWN = "tasks.definitions.builtin:"
+TRUST_VARIABLE = "ROUNDTRIP_TRUST"
+_OWN = ("tasks.definitions.builtin", "tasks.definitions.families.*")
+_ANY_OF = ".*"
 
 
-def trust(reference: str) -> None:
-    """Remember that this user ran a definition, so that its models can be returned on this machine."""
-    if reference.startswith(_OWN):
-        return
-    path = _file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        known = set(file.read().split("\n")) - {""}
-        if json.dumps(reference) not in known:
-            file.write(json.dumps(reference) + "\n")
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """One entry of the allow-list.
+
+    Attributes:
+        reference: `module:callable`, `/path/file.py:callable`, or `package.*`: what is defined in its modules.
+        sha256: Of the file, where it is one (hex).
+        by: `file` of this user's, or `environment`.
+    """
+
+    reference: str
+    sha256: str | None = None
+    by: str = "file"
+
+
+def is_own(reference: str) -> bool:
+    """Whether a definition is the project's: a function that one of our modules of definitions defines itself."""
+    module, _, name = reference.rpartition(":")
+    return any(_covers(pattern, module) for pattern in _OWN) and _defines(module, name)
+
+
+def trust(reference: str) -> Trusted:
+    """Remember that this user ran or allowed a definition, so that its models can be returned on this machine.
+
+    Args:
+        reference: `module:callable`, `/path/file.py:callable` as the file is now, or `package.*`.
+    """
+    entry = Trusted(reference, _digest(reference))
+    if not is_own(reference):
+        with _list() as file:
+            entries = _read(file)
+            if entry not in entries:
+                _write(file, [*(e for e in entries if e.reference != reference), entry])
+    return entry
+
+
+def distrust(reference: str) -> bool:
+    """Take a reference off the list; whether it was on it."""
+    with _list() as file:
+        entries = _read(file)
+        left = [e for e in entries if e.reference != reference]
+        _write(file, left)
+    return len(left) < len(entries)
+
+
+def trusted() -> list[Trusted]:
+    """The allow-list: this user's file, then the environment's variable."""
+    with _list() as file:
+        entries = _read(file)
+    named = [r.strip() for r in os.environ.get(TRUST_VARIABLE, "").split(",")]
+    return entries + [Trusted(r, by="environment") for r in named if r]
 
 
 def require_trusted(reference: str) -> None:
     """Let a definition from a manifest through, or not.
 
     Raises:
-        UnsafeError: Nobody on this machine ever ran it; the message says how to allow it.
+        UnsafeError: Nobody on this machine ever ran or allowed it, or its file has changed since; the message says how to.
     """
-    if reference.startswith(_OWN):
+    if is_own(reference):
         return
-    path = _file()
-    if path.exists() and json.dumps(reference) in path.read_text().split("\n"):
+    named = [e for e in trusted() if e.reference == reference]
+    if any(e.by == "environment" or e.sha256 == _digest(reference) for e in named):
         return
+    module, _, name = reference.rpartition(":")
+    packages = [e.reference for e in trusted() if e.reference.endswith(_ANY_OF)]
+    if any(_covers(pattern, module) for pattern in packages) and _defines(module, name):
+        return
+    why = "its file was changed since you trusted it" if named else "it was never run on this machine"
     raise UnsafeError(
-        f"The model must be rebuilt by `{reference}`, as its manifest says. That is code, and it was never run on this "
-        f"machine. If you know it, name it: --model {reference}"
+        f"The model must be rebuilt by `{reference}`, as its manifest says. That is code, and {why}. If you know it, trust "
+        f"it: `python -m flows trust '{reference}'`; or name it, for this one time: --model {reference}"
     )
 
 
-def _file() -> Path:
-    return data_folder() / "trusted-definitions.jsonl"
+def _covers(pattern: str, module: str) -> bool:
+    package = pattern.removesuffix(_ANY_OF)
+    return module == package or (pattern.endswith(_ANY_OF) and module.startswith(f"{package}."))
+
+
+def _defines(module: str, name: str) -> bool:
+    """Whether a module's source defines this callable itself; what it imported is another's (`from os import system`)."""
+    source: str | None = None
+    where: list[str] | None = None
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:depth]), where)
+        if spec is None:
+            return False
+        source, where = spec.origin, list(spec.submodule_search_locations or [])
+    if source is None or not source.endswith(".py") or name.startswith("_"):
+        return False
+    try:
+        tree = ast.parse(Path(source).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    kinds = ast.FunctionDef | ast.ClassDef
+    return any(isinstance(node, kinds) and node.name == name for node in tree.body)
+
+
+def _digest(reference: str) -> str | None:
+    place = reference.rpartition(":")[0]
+    if not place.endswith(".py"):
+        return None
+    try:
+        return hashlib.sha256(Path(place).read_bytes()).hexdigest()
+    except OSError:
+        return "no such file"
+
+
+@contextmanager
+def _list() -> Iterator[IO[str]]:
+    path = data_folder() / "trusted-definitions.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _read(file: IO[str]) -> list[Trusted]:
+    """Each line is a reference, or `[reference, digest]`."""
+    file.seek(0)
+    lines = [json.loads(line) for line in file.read().splitlines() if line]
+    return [Trusted(line) if isinstance(line, str) else Trusted(*line) for line in lines]
+
+
+def _write(file: IO[str], entries: list[Trusted]) -> None:
+    lines = [json.dumps([e.reference, e.sha256] if e.sha256 else e.reference) for e in entries]
+    file.truncate(0)
+    file.write("".join(f"{line}\n" for line in lines))

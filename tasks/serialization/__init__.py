@@ -5,9 +5,9 @@ how it was compiled, history) beside it; `restore` brings all of it back. `FORMA
 you know all.
 """
 
-from tasks.serialization.bundle import Bundle, Carried, restore, write_bundle
+from tasks.serialization.bundle import Bundle, Carried, needs_definition, restore, write_bundle
 from tasks.serialization.digests import TensorDigest, compare, tensor_digests
-from tasks.serialization.formats import FORMATS, format_named
+from tasks.serialization.formats import FORMATS, format_named, usable_format
 from tasks.serialization.protocol import PROMISES, Format, Promise
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "TensorDigest",
     "compare",
     "format_named",
+    "needs_definition",
     "restore",
     "tensor_digests",
+    "usable_format",
     "write_bundle",
 ]

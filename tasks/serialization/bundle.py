@@ -3,12 +3,13 @@
 ```
 model/...    the format's files under their own names
 probe.npz    inputs `x`, the outputs `y` that the trained model gave, the targets `t`
-state.npz    optimizer slots and seed states
+state.npz    optimizer slots, seed states, states of recurrent layers, vocabularies
 ```
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from tasks.data import Array, Arrays, Dataset
 from tasks.data.dataset import each, rows, take
 from tasks.definitions import Definition
 from tasks.definitions.build import as_tensors
+from tasks.references import resolve
 from tasks.serialization import keras_model
 from tasks.serialization.arrays import flat, nested, read_npz
 from tasks.serialization.digests import TensorDigest, tensor_digests
-from tasks.serialization.formats import format_named
+from tasks.serialization.formats import format_named, usable_format
 from tasks.serialization.protocol import Format
 from tasks.training import History, Trained
-from tasks.training.step import gradient_step, put_back
+from tasks.training.step import build_optimizer, gradient_step, put_back
 
 MODEL, PROBE, STATE = "model", "probe.npz", "state.npz"
 _PROBE_ROWS = 256
@@ -52,7 +54,12 @@ class Carried(BaseModel):
         epoch_seconds: Wall seconds of each epoch.
         weights: Digest of every weight.
         optimizer: Digest of every optimizer variable, by position.
+        optimized: Positions of the weights that the optimizer has slots for, in its order.
         after_one_step: Digest of every weight after one more training step on the probe; empty where not measured.
+        own_classes: Classes that only the definition can bring, where the format keeps an architecture, but not theirs.
+        healed: A line for everything of this very model that its format would lose, and that comes back all the same.
+        state: Digest of everything that no gradient touches: moving statistics, seed generators, vocabularies.
+        policies: Name of the number format of every layer, in the model's order; empty where all are float32.
         inputs: The inputs of the probe.
         outputs: The outputs of the probe.
     """
@@ -64,7 +71,12 @@ class Carried(BaseModel):
     epoch_seconds: list[float] = Field(default_factory=list)
     weights: tuple[TensorDigest, ...] = ()
     optimizer: tuple[TensorDigest, ...] = ()
+    optimized: tuple[int, ...] = ()
     after_one_step: tuple[TensorDigest, ...] = ()
+    own_classes: tuple[str, ...] = ()
+    healed: tuple[str, ...] = ()
+    state: tuple[TensorDigest, ...] = ()
+    policies: tuple[str, ...] = ()
     inputs: tuple[ArraySpec, ...] = ()
     outputs: tuple[ArraySpec, ...] = ()
 
@@ -101,17 +113,23 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     Raises:
         InputError: The format can't hold this model.
     """
-    model, format_ = trained.model, format_named(format_name)
+    model, format_ = trained.model, usable_format(format_name)
     x, targets = _probe_inputs(dataset)
-    # First, for it finds out whether the format can hold the model at all.
-    y = format_.predict(model, x)
+    state = tensor_digests(keras_model.state(model))
+    seeds = keras_model.seed_states(model)
+    # Before anything is written, for it finds out whether the format can hold the model at all.
+    with put_back(keras_model.seed_variables(model)):
+        y = format_.predict(model, x)
     weights = tensor_digests(format_.variables(model))
     optimizer = keras_model.optimizer_state(model)
-    seeds = keras_model.seed_states(model)
     (folder / MODEL).mkdir(parents=True)
-    format_.save(model, folder / MODEL, x)
+    healed = format_.save(model, folder / MODEL, x)
+    if format_.trainable:
+        healed += keras_model.compile_losses(model)
+        healed += [f"seed states: none of Keras' formats keeps them ({len(seeds)} of this model)"] if seeds else []
     _write_npz(folder / PROBE, flat("x", x) | flat("y", y) | flat("t", targets))
-    _write_npz(folder / STATE, _prefixed("optimizer", optimizer) | _prefixed("seed", seeds))
+    vocabularies = _prefixed("vocabulary", keras_model.vocabularies(model))
+    _write_npz(folder / STATE, _prefixed("optimizer", optimizer) | _prefixed("seed", seeds) | vocabularies)
     config = keras_model.compile_config(model)
     carried = Carried(
         compile=config,
@@ -119,7 +137,12 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
         epoch_seconds=trained.history.seconds,
         weights=weights,
         optimizer=tensor_digests(optimizer),
+        optimized=keras_model.optimized(model),
+        own_classes=tuple(keras_model.own_classes(model)) if format_.trainable else (),
+        healed=tuple(healed),
         after_one_step=_rehearse(model, format_, x, targets) if config else (),
+        state=state,
+        policies=keras_model.policies(model),
         inputs=_array_specs(x, "x"),
         outputs=_array_specs(y, "output"),
     )
@@ -155,23 +178,62 @@ def restore(
     Raises:
         MismatchError: The definition builds another model.
     """
-    format_ = format_named(format_name)
-    x, _, _ = read_probe(folder)
-    model = format_.load(folder / MODEL, lambda: keras_model.rebuild(stored, given or stored, x))
-    lost: list[str] = []
-    if format_.trainable:
-        if carried.compile and not model.compiled:
-            try:
-                model.compile_from_config(carried.compile)
-            except Exception as error:
-                lost.append(f"compile: {type(error).__name__}: {str(error).splitlines()[0]:.160}")
-        state = read_npz(folder / STATE)
-        if not keras_model.put_seed_states(model, _section("seed", state)):
-            lost.append("seed states: the returned model has other seed generators")
-        if carried.optimizer and not keras_model.put_optimizer_state(model, _section("optimizer", state)):
-            lost.append("optimizer: the returned model's optimizer has other variables")
+    format_ = usable_format(format_name)
+    rebuilt = None
+    if needs_definition(format_name, carried):
+        x, _, _ = read_probe(folder)
+        rebuilt = keras_model.rebuild(stored, given or stored, x)
+    with keras_model.under_policy(carried.policies):
+        model = format_.load(folder / MODEL, rebuilt)
+        lost = _give_back(folder, carried, model, rebuilt is not None) if format_.trainable else []
     model.history = History(carried.curves, carried.epoch_seconds, "")
     return model, lost
+
+
+def _give_back(folder: Path, carried: Carried, model: Any, rebuilt: bool) -> list[str]:
+    """Give a Keras model what its format lost; a line for everything that doesn't fit it."""
+    lost: list[str] = []
+    compiled = model.compiled and (rebuilt or keras_model.compile_config(model) == carried.compile)
+    if carried.compile and not compiled:
+        try:
+            model.compile_from_config(deepcopy(carried.compile))  # Keras takes things out of what it is given
+        except Exception as error:
+            lost.append(f"compile: {type(error).__name__}: {str(error).splitlines()[0]:.160}")
+    state = read_npz(folder / STATE)
+    if not keras_model.put_vocabularies(model, _section("vocabulary", state)):
+        lost.append("vocabularies: the returned model has other lookup layers")
+    if not keras_model.put_seed_states(model, _section("seed", state)):
+        lost.append("seed states: the returned model has other seed generators")
+    if carried.optimizer and not keras_model.put_optimizer_state(model, _section("optimizer", state), carried.optimized):
+        lost.append("optimizer: the returned model's optimizer has other variables")
+    return lost
+
+
+def load_alone(folder: Path, format_name: str, stored: Definition, carried: Carried, given: Definition | None = None) -> Any:
+    """Bring a bundle's model back as one does without us, by the format's own files and loader.
+
+    Same arguments and errors as `restore`. A model with classes of its own is loaded once more with its source imported,
+    where it can't be loaded without: that is what its user would do.
+    """
+    format_ = usable_format(format_name)
+    x, _, _ = read_probe(folder)
+    rebuilt = keras_model.rebuild(stored, given or stored, x) if format_.needs_definition else None
+    if rebuilt is not None:
+        return format_.load(folder / MODEL, rebuilt)
+    keras_model.forget_names()
+    try:
+        return format_.load(folder / MODEL, None)
+    except Exception:
+        if not carried.own_classes:
+            raise
+    resolve((given or stored).reference)
+    keras_model.forget_names()
+    return format_.load(folder / MODEL, None)
+
+
+def needs_definition(format_name: str, carried: Carried) -> bool:
+    """Whether this model can only be brought back through the code of its definition."""
+    return format_named(format_name).needs_definition or bool(carried.own_classes)
 
 
 def read_probe(folder: Path) -> tuple[Arrays, Arrays, Arrays]:
@@ -181,11 +243,9 @@ def read_probe(folder: Path) -> tuple[Arrays, Arrays, Arrays]:
 
 
 def one_more_step(model: Any, x: Arrays, targets: Arrays) -> None:
-    """Train one step on the probe, compiled as a plain graph, the same way on both sides."""
-    import tensorflow as tf  # seconds
-
-    model.optimizer.build(model.trainable_variables)
-    tf.function(lambda a, b: gradient_step(model, a, b)[1])(as_tensors(x), as_tensors(targets))
+    """Train one step on the probe, eagerly on both sides: for a single step that takes a fifth of tracing it."""
+    build_optimizer(model)
+    gradient_step(model, as_tensors(x), as_tensors(targets))
 
 
 def _rehearse(model: Any, format_: Format, x: Arrays, targets: Arrays) -> tuple[TensorDigest, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tasks.data import Arrays
 from tasks.data.dataset import Array
 from tasks.errors import InputError
 from tasks.serialization.arrays import keras_predict
-from tasks.serialization.keras_model import weights
+from tasks.serialization.keras_model import own_classes, weights_by_layer
 from tasks.serialization.protocol import Promise
 
 FILE = "model.h5"
@@ -26,8 +26,10 @@ class FullH5:
     promises: frozenset[Promise] = frozenset({"architecture", "weights", "outputs"})
     needs_definition = False
     trainable = True
+    output_tolerance = 0.0
+    packages: tuple[str, ...] = ()
 
-    def save(self, model: Any, folder: Path, sample: Arrays) -> None:
+    def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Write architecture and weights.
 
         The optimizer is left out: the legacy format's copy can't be loaded and makes `fit` raise (`Unknown variable`);
@@ -38,34 +40,32 @@ class FullH5:
                 refuses), but nobody could load them.
         """
         del sample
-        own = {type(layer).__name__: None for layer in model._flatten_layers() if not _is_keras(layer)}
+        own = own_classes(model)
         if own:
             raise InputError(
                 f"A model with {', '.join(own)} can't be stored as full-h5: HDF5 holds Sequential and functional models "
                 "of Keras' own layers only. Use the scenario weights-h5 or saved-model."
             )
         with _quiet():
+            # With the optimizer, it would also leave the live model compiled as another one (FACTS S4).
             model.save(folder / FILE, include_optimizer=False)
+        return []
 
-    def load(self, folder: Path, rebuild: Callable[[], Any]) -> Any:
+    def load(self, folder: Path, rebuilt: Any) -> Any:
         """Load the file; no source of the model is needed. Compiled later, from what the bundle carries."""
-        del rebuild
+        del rebuilt
         import keras  # seconds
 
         with _quiet():
             return keras.saving.load_model(folder / FILE, compile=False, safe_mode=True)
 
     def variables(self, model: Any) -> dict[str, Array]:
-        """Weights by path."""
-        return weights(model)
+        """Weights by the names of their layers; a layer that was adapted before it joined its model has another path."""
+        return weights_by_layer(model)
 
     def predict(self, model: Any, x: Arrays) -> Arrays:
         """`model.predict`."""
         return keras_predict(model, x)
-
-
-def _is_keras(layer: Any) -> bool:
-    return type(layer).__module__.split(".")[0] == "keras"
 
 
 @contextlib.contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tasks.data import Arrays
 from tasks.data.dataset import Array
 from tasks.serialization.arrays import keras_predict
+from tasks.serialization.h5_weights import load_weights
 from tasks.serialization.keras_model import weights
 from tasks.serialization.protocol import Promise
 
@@ -24,17 +24,19 @@ class WeightsH5:
     promises: frozenset[Promise] = frozenset({"weights", "outputs"})
     needs_definition = True
     trainable = True
+    output_tolerance = 0.0
+    packages: tuple[str, ...] = ()
 
-    def save(self, model: Any, folder: Path, sample: Arrays) -> None:
+    def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Write the weights."""
         del sample
         model.save_weights(folder / FILE)
+        return []
 
-    def load(self, folder: Path, rebuild: Callable[[], Any]) -> Any:
+    def load(self, folder: Path, rebuilt: Any) -> Any:
         """Load the weights into the rebuilt architecture."""
-        model = rebuild()
-        model.load_weights(folder / FILE)
-        return model
+        load_weights(rebuilt, folder / FILE)
+        return rebuilt
 
     def variables(self, model: Any) -> dict[str, Array]:
         """Weights by path."""

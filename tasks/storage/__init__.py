@@ -15,7 +15,16 @@ from tasks.storage.manifest import Environment, FileEntry, Manifest
 from tasks.storage.removal import Freed, remove_model, remove_version
 from tasks.storage.retention import Retention
 from tasks.storage.store import Store, open_store
-from tasks.storage.versions import VersionRef, fetch, list_versions, publish, read_manifest, resolve
+from tasks.storage.versions import (
+    VersionRef,
+    commit,
+    fetch,
+    list_versions,
+    publish,
+    read_manifest,
+    resolve,
+    upload_files,
+)
 
 __all__ = [
     "Access",
@@ -36,6 +45,7 @@ __all__ = [
     "advance_latest",
     "alias_history",
     "carry_out",
+    "commit",
     "fetch",
     "list_models",
     "list_versions",
@@ -48,4 +58,5 @@ __all__ = [
     "remove_version",
     "resolve",
     "take_away",
+    "upload_files",
 ]

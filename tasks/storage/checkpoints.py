@@ -24,7 +24,7 @@ from tasks.serialization.arrays import read_npz
 from tasks.storage import layout
 from tasks.storage.manifest import FileEntry
 from tasks.storage.store import Store
-from tasks.storage.transfer import download, file_entries, upload
+from tasks.storage.transfer import download, upload
 from tasks.training.identity import Identity
 from tasks.training.snapshot import Progress, Snapshot
 
@@ -85,8 +85,7 @@ class StoredCheckpoints:
         with _scratch() as folder:
             np.savez(folder / _ARRAYS, allow_pickle=False, **snapshot.arrays)
             (folder / _PROGRESS).write_text(snapshot.progress.model_dump_json())
-            files = file_entries(folder)
-            upload(self.store, folder, prefix, files)
+            files = upload(self.store, folder, prefix)
         record = CheckpointRecord(
             id=id_, at=datetime.now(UTC), epoch=snapshot.progress.epoch, identity=identity, files=files
         )

@@ -23,6 +23,7 @@ PROBES = ".roundtrip/"
 SENTINEL = f"{PROBES}sentinel"  # kept for ever: it tells that the embedded server is up
 _REMOVED = "removed"
 _ELSEWHERE = "=elsewhere"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._/-]")
 
 
 def model_name(name: str) -> str:
@@ -176,6 +177,20 @@ def checkpoints(model: str, run: str = "") -> str:
 def checkpoint(model: str, run: str, epoch: int, id_: str) -> str:
     """Prefix of one checkpoint; they sort by epoch. `id_` is its writer's, so that two of one run never meet."""
     return f"{checkpoints(model, run)}{epoch:010d}={id_}/"
+
+
+def fidelity(table: str) -> str:
+    """Prefix of a table of what survives: `table.json`, `table.html`, `table.md`. No model begins with a dot."""
+    return f".fidelity/{table}/"
+
+
+def file(prefix: str, path: str) -> str:
+    """Key of a bundle's file: its path, with `=` and two hex digits for each byte that not every S3 server keeps.
+
+    So `model/saved_model.pb` is itself, and `modèle` is `mod=C3=A8le`; the manifest has the true name. Different paths have
+    different keys.
+    """
+    return prefix + _UNSAFE.sub(lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), path)
 
 
 def check_relative(path: str) -> str:

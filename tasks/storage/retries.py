@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_STATUSES = {409, 429}
-_DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
-_DAMAGED_ATTEMPTS = 3
+STATUSES = {409, 429}
+DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
+DAMAGED_ATTEMPTS = 3
 _LONGEST_WAIT = 20.0
 
 
@@ -32,8 +32,8 @@ def try_again(client: S3Client, attempts: int, wait: Callable[[int], float] = wi
         if response is None or attempts >= limit:
             return None
         http, parsed = response
-        if parsed.get("Error", {}).get("Code") in _DAMAGED:
-            return 0.0 if attempts < _DAMAGED_ATTEMPTS else None
-        return wait(attempts) if http.status_code in _STATUSES else None
+        if parsed.get("Error", {}).get("Code") in DAMAGED:
+            return 0.0 if attempts < DAMAGED_ATTEMPTS else None
+        return wait(attempts) if http.status_code in STATUSES else None
 
     client.meta.events.register("needs-retry.s3", needed)

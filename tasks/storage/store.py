@@ -95,14 +95,6 @@ class Store:
                 return body
         raise UnsafeError(f"{self.uri(key)} is not what was written: its SHA-256 is not the one that was stored with it.")
 
-    def get_range(self, key: str, at: int, size: int) -> bytes:
-        """Bytes of an object from `at`; fewer than `size` where it ends before.
-
-        Raises:
-            NotFoundError: There is no such key, or it ends before `at`.
-        """
-        return self._read(key, Range=f"bytes={at}-{at + size - 1}")[0]
-
     def exists(self, key: str) -> bool:
         """Whether there is such a key."""
         return self.size(key) is not None

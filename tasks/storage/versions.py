@@ -7,23 +7,19 @@ Readers start from manifests alone, so a version whose publisher died is not the
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from tasks.errors import ConflictError, InputError, NotFoundError, UnreachableError, UnsafeError
-from tasks.folders import cache_folder
 from tasks.storage import index, layout
 from tasks.storage.aliases import resolve_alias
+from tasks.storage.cache import blob_copied, cached
 from tasks.storage.manifest import REMOVED, Manifest
 from tasks.storage.store import Store
-from tasks.storage.transfer import Moved, download, nobody, sha256_of, upload
-
-_SPARE_FILES = {layout.MANIFEST}
+from tasks.storage.transfer import Moved, download, nobody, upload
 
 
 class VersionRef(BaseModel):
@@ -42,25 +38,38 @@ class VersionRef(BaseModel):
         return f"{self.model}@{self.version}"
 
 
-def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobody) -> VersionRef:
+def publish(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobody, expect: Moved = nobody) -> VersionRef:
     """Upload a bundle and commit it.
 
-    Guarantee: a reader sees the version whole after this returns, and not at all before; whatever dies in between.
+    Guarantee: a reader sees the version whole after this returns, and not at all before; whatever dies in between. A second
+    call with the same manifest sends only what is missing.
 
     Args:
         store: Where to.
         folder: The bundle.
-        manifest: What it is; `manifest.files` are uploaded.
+        manifest: What it is; `manifest.files` are uploaded, or all files of the folder where it names none.
         moved: Called with the number of bytes, as they go.
+        expect: Called with the number of bytes that are to go.
 
     Raises:
         ConflictError: The version exists already, from another writer; or nothing was heard of this publisher for so long
             that `gc` took it for dead.
         UnreachableError: The store failed, after retries; nothing is visible.
+        InputError: A file is not what the manifest says.
     """
+    return commit(store, upload_files(store, folder, manifest, moved, expect))
+
+
+def upload_files(store: Store, folder: Path, manifest: Manifest, moved: Moved = nobody, expect: Moved = nobody) -> Manifest:
+    """The first half of `publish`: what it uploads is invisible until `commit`. Returns the manifest with all files."""
     layout.model_name(manifest.model)
     prefix = layout.bundle(manifest.model, manifest.version)
-    upload(store, folder, prefix, manifest.files, moved)
+    files = upload(store, folder, prefix, manifest.files or None, moved, expect)
+    return manifest if manifest.files else manifest.model_copy(update={"files": files})
+
+
+def commit(store: Store, manifest: Manifest) -> VersionRef:
+    """The second half of `publish`: make a version visible whose files are all there."""
     _commit(store, manifest)
     with suppress(UnreachableError):  # it is committed, and lists find it without
         index.enter(store, manifest)
@@ -125,16 +134,18 @@ def read_manifest(store: Store, model: str, version: str) -> Manifest:
     return manifest
 
 
-def fetch(store: Store, manifest: Manifest, to: Path | None = None, moved: Moved = nobody) -> Path:
+def fetch(store: Store, manifest: Manifest, to: Path | None = None, moved: Moved = nobody, expect: Moved = nobody) -> Path:
     """Bring a version's files to this machine, each checked against the manifest.
 
-    Without `to` they go to the user's cache, and a second fetch moves no bytes; the cached files are hashed again.
+    Without `to` they go to the user's cache, and a second fetch moves no bytes (`tasks.storage.cache`); what the cache has
+    is not moved for a folder either. A fetch that the store cut short goes on where it ended when it is called again.
 
     Args:
         store: Where from.
         manifest: Of the version.
         to: A folder that does not exist yet or is empty.
         moved: Called with the number of bytes, as they come.
+        expect: Called with the number of bytes that are to come.
 
     Returns:
         The folder with `model/`, `probe.npz` and `manifest.json`; it appears whole or not at all.
@@ -143,26 +154,17 @@ def fetch(store: Store, manifest: Manifest, to: Path | None = None, moved: Moved
         UnsafeError: A file is not what was published.
         InputError: `to` is not empty or can't be written.
     """
-    if to is not None:
-        to = to.expanduser().absolute()
-        try:
-            if to.exists() and (not to.is_dir() or any(to.iterdir())):
-                raise InputError(f"{to} exists and is not an empty folder. Name another one for --to.")
-            to.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"Can't write to {to}: {error.strerror}.") from error
-        _download_whole(store, manifest, to, moved)
-        return to
-    folder = cache_folder() / "versions" / manifest.model / manifest.version
+    if to is None:
+        return cached(store, manifest, moved, expect)
+    to = to.expanduser().absolute()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        if to.exists() and (not to.is_dir() or any(to.iterdir())):
+            raise InputError(f"{to} exists and is not an empty folder. Name another one for --to.")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        _fill_folder(store, manifest, to, moved, expect)
     except OSError as error:
-        raise InputError(f"Can't write to the cache {folder.parent}: {error.strerror}.") from error
-    with _exclusive(folder.with_suffix(".lock")):
-        if not _is_whole(folder, manifest):
-            shutil.rmtree(folder, ignore_errors=True)
-            _download_whole(store, manifest, folder, moved)
-    return folder
+        raise InputError(f"Can't write to {to}: {error.strerror or error}.") from error
+    return to
 
 
 def list_versions(store: Store, model: str) -> list[str]:
@@ -190,35 +192,31 @@ def _commit(store: Store, manifest: Manifest) -> None:
         ) from None
 
 
-def _download_whole(store: Store, manifest: Manifest, folder: Path, moved: Moved) -> None:
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir()
-        download(store, layout.bundle(manifest.model, manifest.version), partial, manifest.files, moved)
-        (partial / layout.MANIFEST).write_text(manifest.model_dump_json(indent=1))
-        if folder.exists():
-            folder.rmdir()  # checked to be empty
-        partial.rename(folder)
-    except OSError as error:
-        raise InputError(f"Can't write to {folder}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _is_whole(folder: Path, manifest: Manifest) -> bool:
-    declared = {f.path: f for f in manifest.files}
-    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if not p.is_dir()}
-    if found.keys() - _SPARE_FILES != declared.keys():
-        return False
-    return all(
-        not path.is_symlink() and path.stat().st_size == declared[name].size and sha256_of(path) == declared[name].sha256
-        for name, path in found.items()
-        if name in declared
-    )
-
-
-@contextmanager
-def _exclusive(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _fill_folder(store: Store, manifest: Manifest, folder: Path, moved: Moved, expect: Moved) -> None:
+    partial = folder.with_name(f".{folder.name}.{manifest.version}.partial")
+    new = partial / "bundle"
+    new.mkdir(parents=True, exist_ok=True)
+    keep = False
+    with (partial / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"Another process is bringing {manifest.model}@{manifest.version} to {folder}.") from None
+        try:
+            wanted = []
+            for entry in manifest.files:
+                (new / entry.path).parent.mkdir(parents=True, exist_ok=True)
+                if not blob_copied(entry, new / entry.path):
+                    wanted.append(entry)
+            prefix = layout.bundle(manifest.model, manifest.version)
+            download(store, prefix, new, wanted, moved, expect, journal=partial / "parts")
+            (new / layout.MANIFEST).write_text(manifest.model_dump_json(indent=1))
+            if folder.exists():
+                folder.rmdir()  # checked to be empty
+            new.rename(folder)
+        except UnreachableError:
+            keep = True  # the next attempt goes on from here
+            raise
+        finally:
+            if not keep:
+                shutil.rmtree(partial, ignore_errors=True)

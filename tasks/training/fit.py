@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Dataset
-from tasks.definitions.build import as_tensors
+from tasks.definitions.build import as_keras_takes_it, as_tensors, fixed_batch
 from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
 from tasks.training.run import (
@@ -37,8 +37,13 @@ def train_with_fit(
     report: Report = silent,
     callbacks: Sequence[Any] = (),
     checkpointing: Checkpointing | None = None,
+    first_epoch: int = 0,
 ) -> Trained:
-    """Train a Keras model by `fit`. Same arguments, result and errors as `train_with_custom_loop`."""
+    """Train a Keras model by `fit`. Same arguments, result and errors as `train_with_custom_loop`.
+
+    A model that was trained before goes on where `first_epoch` says, up to the epochs of the configuration, and sees the
+    examples in the order in which one run of them all would have shown them.
+    """
     be_deterministic(config.seed)
     count = check_steps(dataset.x)
     steps = -(-count // config.batch_size)
@@ -55,9 +60,9 @@ def train_with_fit(
             model.fit(
                 batches,
                 epochs=session.end,
-                initial_epoch=session.first,
-                validation_data=(dataset.x_val, dataset.y_val),
-                validation_batch_size=max(config.batch_size, VALIDATION_BATCH),
+                initial_epoch=max(session.first, first_epoch),
+                validation_data=(as_keras_takes_it(dataset.x_val), as_keras_takes_it(dataset.y_val)),
+                validation_batch_size=fixed_batch(model) or max(config.batch_size, VALIDATION_BATCH),
                 callbacks=[reorder, first, *callbacks_of(session, config, report)],
                 verbose=0,
             )

@@ -150,7 +150,7 @@ def ensure_compiled(model: Any, dataset: Dataset, config: TrainingConfig, **extr
 def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
     import keras
 
-    from tasks.definitions.build import as_tensors
+    from tasks.definitions.build import as_tensors, fixed_batch
 
     if isinstance(dataset.y, dict):
         raise InputError(
@@ -158,7 +158,7 @@ def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
             "(`model.compile(optimizer=…, loss={…})`) from your builder."
         )
     y = dataset.y
-    outputs = model(as_tensors(take(dataset.x, slice(0, 8))), training=False)
+    outputs = model(as_tensors(take(dataset.x, slice(0, fixed_batch(model) or 8))), training=False)
     if isinstance(outputs, dict | list | tuple):
         raise InputError(
             f"The model gives {len(outputs)} outputs, but the data brings one array of targets. Give a target for each "
@@ -190,13 +190,13 @@ def _loss_for(model: Any, dataset: Dataset) -> tuple[Any, list[str]]:
 
 def _gives_probabilities(model: Any, x: Arrays) -> bool:
     """Whether every output lies between 0 and 1 whatever the weights are: fresh logits may do so by chance."""
-    from tasks.definitions.build import as_tensors
+    from tasks.definitions.build import as_tensors, fixed_batch
 
     rng = np.random.default_rng(0)
     with put_back(model.trainable_variables):
         for variable in model.trainable_variables:
             variable.assign(rng.normal(scale=10, size=variable.shape))
-        outputs = np.asarray(model(as_tensors(take(x, slice(0, 64))), training=False))
+        outputs = np.asarray(model(as_tensors(take(x, slice(0, fixed_batch(model) or 64))), training=False))
     return bool(((outputs >= 0) & (outputs <= 1)).all())
 
 
@@ -250,9 +250,11 @@ def callbacks_of(session: Session, config: TrainingConfig, report: Report) -> li
 
 def final_metrics(model: Any, dataset: Dataset, batch_size: int) -> dict[str, float]:
     """Loss and metrics of the finished model on the validation data."""
-    values = model.evaluate(
-        dataset.x_val, dataset.y_val, batch_size=max(batch_size, VALIDATION_BATCH), verbose=0, return_dict=True
-    )
+    from tasks.definitions.build import as_keras_takes_it, fixed_batch
+
+    size = fixed_batch(model) or max(batch_size, VALIDATION_BATCH)
+    x, y = as_keras_takes_it(dataset.x_val), as_keras_takes_it(dataset.y_val)
+    values = model.evaluate(x, y, batch_size=size, verbose=0, return_dict=True)
     return {f"val_{name}": float(value) for name, value in values.items()}
 
 

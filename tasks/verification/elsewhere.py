@@ -184,5 +184,7 @@ def _clean() -> dict[str, str]:
 
 def _in_one_line(said: str) -> str:
     """The error, its first cause, which says what, and its last, which says why."""
-    words = re.findall(r"^\s*(?:error|cause|Caused by):\s*(.+?)\s*$", said, re.MULTILINE)
+    # A cause may go on in lines of its own, up to a blank one or a hint.
+    found = re.findall(r"^\s*(?:error|cause|Caused by):\s*(.+(?:\n[ \t]+(?!(?:cause|Caused by):)\S.*)*)", said, re.MULTILINE)
+    words = [" ".join(each.split()) for each in found]
     return ": ".join(dict.fromkeys([*words[:2], *words[-1:]])).rstrip(".")[:600] or "it gave no reason"

@@ -14,10 +14,11 @@ from tasks.data.dataset import each
 from tasks.definitions import Definition
 from tasks.errors import RoundtripError
 from tasks.serialization import compare, format_named, keras_model, restore, tensor_digests
-from tasks.serialization.bundle import one_more_step, read_probe
+from tasks.serialization.bundle import MODEL, load_alone, one_more_step, read_probe
 from tasks.storage import Environment, Manifest
 from tasks.training.step import put_back
 from tasks.verification.environment import current_environment
+from tasks.verification.survival import survived, versions_named
 
 
 class Measurement(BaseModel):
@@ -36,6 +37,7 @@ class Measurement(BaseModel):
         survived: What came back, in the terms of the formats' promises.
         lost: What could not be given back, and why.
         environment: Where it was measured.
+        confined: What the process that loaded it was held to: `tasks.safety.sandbox`. None where it was the caller's own.
         elsewhere: What was asked for, where that is not the environment that asked; else empty.
         seconds: Wall seconds.
     """
@@ -52,6 +54,7 @@ class Measurement(BaseModel):
     survived: dict[str, bool] = {}
     lost: list[str] = []
     environment: Environment
+    confined: list[str] | None = None
     elsewhere: str = ""
     seconds: float = 0.0
 
@@ -76,6 +79,23 @@ def measure(folder: Path, manifest: Manifest, definition: Definition) -> tuple[M
     return result, model
 
 
+def measure_alone(folder: Path, manifest: Manifest, definition: Definition) -> tuple[Measurement, Any]:
+    """Like `measure`, but of what the format's own files and loader give, with nothing beside them put back."""
+    started = time.perf_counter()
+    result = Measurement(environment=current_environment())
+    model = None
+    try:
+        model = load_alone(folder, manifest.format, manifest.definition, manifest.carried, definition)
+    except Exception as error:
+        _did_not_load(error, manifest, result)
+    else:
+        result.loads = True
+        _compare(folder, manifest, model, result)
+        result.survived["versions"] = versions_named(folder / MODEL, manifest)
+    result.seconds = time.perf_counter() - started
+    return result, model
+
+
 def _load(folder: Path, manifest: Manifest, definition: Definition, result: Measurement) -> Any:
     stored = manifest.definition
     if manifest.environment.keras != result.environment.keras:
@@ -83,14 +103,22 @@ def _load(folder: Path, manifest: Manifest, definition: Definition, result: Meas
         stored = stored.model_copy(update={"config": None})
     try:
         model, result.lost = restore(folder, manifest.format, stored, manifest.carried, definition)
-    except RoundtripError:
-        raise  # a definition that does not fit is the user's to mend, and says how
     except Exception as error:
-        result.loads = False
-        result.error = f"{_versions(manifest, result)}{type(error).__name__}: {_gist(error)}"
+        if isinstance(error, RoundtripError) and not _wants_too_much(error):
+            raise  # a definition that does not fit is the user's to mend, and says how
+        _did_not_load(error, manifest, result)
         return None
     result.loads = True
     return model
+
+
+def _wants_too_much(error: BaseException | None) -> bool:
+    """Whether memory ran out: no definition mends that, and here it is limited."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            return True
+        error = error.__cause__
+    return False
 
 
 def _gist(error: Exception) -> str:
@@ -108,12 +136,19 @@ def _versions(manifest: Manifest, result: Measurement) -> str:
     return f"stored by Keras {stored.keras} and TensorFlow {stored.tensorflow}, this is {' and '.join(other)}: "
 
 
+def _did_not_load(error: Exception, manifest: Manifest, result: Measurement) -> None:
+    result.loads = False
+    result.error = f"{_versions(manifest, result)}{type(error).__name__}: {_gist(error)}"
+
+
 def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) -> None:
-    format_, carried = format_named(manifest.format), manifest.carried
+    format_ = format_named(manifest.format)
     x, y, targets = read_probe(folder)
-    result.weights = compare(carried.weights, tensor_digests(format_.variables(model)))
+    if "weights" in format_.promises:
+        result.weights = compare(manifest.carried.weights, tensor_digests(format_.variables(model)))
     try:
-        found = format_.predict(model, x)
+        with put_back(keras_model.seed_variables(model) if format_.trainable else ()):
+            found = format_.predict(model, x)
     except Exception as error:
         result.loads = False
         why = f"{type(error).__name__}: {_gist(error)}"
@@ -121,19 +156,7 @@ def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) 
         return
     _compare_outputs(y, found, result)
     result.stored_score, result.score = _accuracy(y, targets), _accuracy(found, targets)
-    optimizer = format_.trainable and bool(carried.optimizer)
-    optimizer_back = optimizer and not compare(carried.optimizer, tensor_digests(keras_model.optimizer_state(model)))
-    compiled = carried.compile is not None and keras_model.compile_config(model) == carried.compile
-    result.survived = {
-        # Rebuilt by its own source is not survived.
-        "architecture": not format_.needs_definition,
-        "weights": not result.weights,
-        "optimizer": optimizer_back,
-        "compile": compiled,
-        "history": bool(carried.curves) and model.history.curves == carried.curves,
-        "signature": _signature_kept(model, manifest),
-        "outputs": bool(result.outputs_identical),
-    }
+    result.survived = survived(model, manifest, result)
 
 
 def measure_one_more_step(folder: Path, manifest: Manifest, model: Any, result: Measurement) -> None:
@@ -181,16 +204,3 @@ def _accuracy(outputs: Arrays, targets: Arrays) -> float | None:
     if outputs.ndim != 2 or outputs.shape[1] < 2:  # noqa: PLR2004  # (rows, classes)
         return None
     return float((outputs.argmax(axis=1) == targets).mean())
-
-
-def _signature_kept(model: Any, manifest: Manifest) -> bool:
-    """Whether the model names and shapes its inputs as the probe had them."""
-    stored = {(s.name, s.shape) for s in manifest.carried.inputs}
-    if hasattr(model, "signatures"):
-        specs = model.signatures["serving_default"].structured_input_signature[1]
-        return {(name, tuple(spec.shape)) for name, spec in specs.items()} == stored
-    try:
-        inputs = model.inputs or []
-    except AttributeError:  # a subclassed model that was not called symbolically has none
-        return False
-    return {(i.name, tuple(i.shape)) for i in inputs} == stored

@@ -49,6 +49,7 @@ def verdict_card(verdict: Verdict) -> str:
     survived = ", ".join(p for p in PROMISES if verdict.survived.get(p)) or "nothing"
     reasons = "".join(f"- {reason}\n" for reason in verdict.reasons)
     reasons += "".join(f"- let through by `--allow`: {finding}\n" for finding in verdict.allowed)
+    reasons += "".join(f"- healed: {line}\n" for line in verdict.healed)
     title = "verified" if verdict.passed else "refused"
     text = f"# {verdict.model}: {title}\n\nVersion `{verdict.version}`\n\n{_table(rows)}\n\nWhat survived: {survived}.\n"
     return text + (f"\n{reasons}" if reasons else "")
@@ -93,7 +94,8 @@ td:first-child {{ color: #6b7280; width: 14rem }} svg {{ margin-right: 1rem }} h
 def _outputs(verdict: Verdict) -> str:
     if verdict.max_abs_diff is None:
         return ""
-    rule = "bit for bit" if verdict.exact else f"within {verdict.tolerance:.1g}, other arithmetic than recorded"
+    why = "as the format states" if verdict.exact else "other arithmetic than recorded"
+    rule = f"within {verdict.tolerance:.1g}, {why}" if verdict.tolerance else "bit for bit"
     return f"(largest difference {verdict.max_abs_diff:.3g}; {rule})"
 
 

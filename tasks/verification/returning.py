@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from tasks.definitions import Definition
 from tasks.errors import RoundtripError, UnsafeError, VerificationFailed
 from tasks.references import absolute
-from tasks.safety import Inspection, how_to_allow, inspect_bundle, refuse_dangerous, require_trusted
-from tasks.serialization import format_named
+from tasks.safety import Inspection, check_signature, how_to_allow, inspect_bundle, refuse_dangerous, require_trusted
+from tasks.serialization import needs_definition
 from tasks.settings import StoreConfig
 from tasks.storage import Manifest, VersionRef, fetch, open_store, read_manifest, resolve
+from tasks.verification.loader import Loader
 from tasks.verification.measure import measure
 from tasks.verification.verdict import Verdict, judge
 
@@ -64,11 +65,16 @@ def load_model(
     definition: str | None = None,
     arguments: dict[str, Any] | None = None,
     allow: Sequence[str] = (),
+    prove: Literal["here", "child"] = "here",
 ) -> Any:
     """Bring a model back into this process, verified.
 
     The same checks as `python -m flows return`: every file's digest, inspection, every weight bit for bit, the probe's
     outputs. No alias is moved and no verdict written.
+
+    The model is loaded in the caller's own process, where no sandbox is possible: what inspection lets through can do all
+    that the caller can. `prove="child"` loads it in a confined process first (`tasks.safety.sandbox`), and here only where
+    it passed there.
 
     Args:
         reference: `model` (its `latest`), `model@alias` or `model@version`.
@@ -77,6 +83,7 @@ def load_model(
             manifest names. Needed only for formats without an architecture, and where nobody on this machine ran it.
         arguments: Arguments of the definition, in place of the stored ones.
         allow: Dangerous findings to let through all the same: a kind (`code`), or `kind:where` for one of them.
+        prove: `here`, or in a `child` before that.
 
     Returns:
         A Keras model with its optimizer, ready to be trained on; for a SavedModel a callable `ServedModel`. Either has
@@ -84,7 +91,7 @@ def load_model(
 
     Raises:
         NotFoundError: No such model, alias or version.
-        UnsafeError: Tampered with, dangerous, or its definition is not trusted here.
+        UnsafeError: Tampered with, not signed as it must be, dangerous, or its definition is not trusted here.
         MismatchError: The definition builds another model than the stored one.
         VerificationFailed: It is not the model that was trained.
         UnreachableError: The store does not answer.
@@ -95,13 +102,20 @@ def load_model(
     folder = fetch(place, manifest)
     subject = f"{manifest.model}@{manifest.version}"
     # Before TensorFlow is imported.
+    check_signature(folder, manifest)
     inspection = inspect_bundle(folder, manifest).allowing(allow)
     refuse_dangerous(inspection, subject)
+    if prove == "child":
+        with Loader() as loader:
+            _accept(judge(manifest, loader.measure(folder, manifest, rebuilt), inspection), subject)
     measured, model = measure(folder, manifest, rebuilt)
-    verdict = judge(manifest, measured, inspection)
+    _accept(judge(manifest, measured, inspection), subject)
+    return model
+
+
+def _accept(verdict: Verdict, subject: str) -> None:
     if not verdict.passed:
         raise VerificationFailed(f"{subject} is not the model that was trained:\n  " + "\n  ".join(verdict.reasons))
-    return model
 
 
 def definition_for(manifest: Manifest, given: str | None, arguments: dict[str, Any] | None) -> Definition:
@@ -113,7 +127,7 @@ def definition_for(manifest: Manifest, given: str | None, arguments: dict[str, A
     changes: dict[str, Any] = {}
     if given is not None:
         changes["reference"] = absolute(given)
-    elif format_named(manifest.format).needs_definition:
+    elif needs_definition(manifest.format, manifest.carried):
         require_trusted(manifest.definition.reference)
     if arguments:
         changes["arguments"] = manifest.definition.arguments | arguments

@@ -25,16 +25,21 @@ class Verdict(BaseModel):
         intact: Every file has the digest in the manifest.
         safe: Inspection found nothing dangerous that was not allowed.
         loads: In a fresh process; without the model's source where the format promises so.
-        weights_equal: Every variable, bit for bit.
-        outputs_equal: On the probe; bit for bit where `exact`, else within `tolerance`.
+        weights_equal: Every variable, bit for bit; None where the format does not promise them (an export folds them into
+            others), so that the outputs alone must tell.
+        outputs_equal: On the probe; bit for bit where `tolerance` is 0, else within it.
         max_abs_diff: Largest difference of an output.
         resumable: One more training step gave the same weights on both sides; None where the format can't be trained on.
-        tolerance: Absolute, for the outputs; 0 where `exact`.
+        tolerance: Absolute, for the outputs: 0 where the arithmetic is `exact` and the format returns bits.
         allowed: `kind:where` of every dangerous finding that the user let through by `--allow`.
-        exact: Whether the arithmetic here is the recorded one, so that outputs must be the same bit for bit.
+        exact: Whether the arithmetic here is the recorded one.
         reasons: A sentence for each thing that failed.
         survived: What came back, in the terms of the formats' promises.
+        lost: What could not be given back.
+        healed: What the format itself would have lost of this model, and came back all the same.
         elsewhere: Which other environment was asked for; such a verdict moves no alias. Empty: the one that asked.
+        signature: `valid`, `unsigned`, or `unchecked` where no key was named.
+        confined: What the process that loaded it was held to, as far as this kernel can: `tasks.safety.sandbox`.
     """
 
     model_config = {"frozen": True}
@@ -60,8 +65,11 @@ class Verdict(BaseModel):
     score: float | None = None
     stored_score: float | None = None
     lost: list[str] = []
+    healed: list[str] = []
     environment: Environment | None = None
     elsewhere: str = ""
+    signature: str | None = None
+    confined: list[str] | None = None
     seconds: float = 0.0
 
 
@@ -69,13 +77,16 @@ def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = In
     """Hold what was measured against what the manifest and the format's promises say. Pure."""
     reasons = _dangers(inspection)
     exact = measured.environment.arithmetic == manifest.environment.arithmetic
-    tolerance = 0.0 if exact else _RELATIVE_TOLERANCE * max(1.0, measured.max_abs_output or 0.0)
+    format_ = format_named(manifest.format)
+    # Another runtime is another arithmetic, wherever it runs.
+    relative = max(format_.output_tolerance, 0.0 if exact else _RELATIVE_TOLERANCE)
+    tolerance = relative * max(1.0, measured.max_abs_output or 0.0)
     safe = not reasons
     if safe and not measured.loads:
         reasons.append(f"it does not load: {measured.error}")
     weights_equal = None if measured.weights is None else not measured.weights
     reasons += [f"weights: {line}" for line in measured.weights or []]
-    outputs_equal = _outputs_equal(measured, exact, tolerance)
+    outputs_equal = _outputs_equal(measured, tolerance)
     if outputs_equal is False and measured.loads:
         detail = measured.error or f"they differ by up to {measured.max_abs_diff:.3g}"
         reasons.append(f"outputs: {detail} (allowed: {tolerance:.3g})")
@@ -83,7 +94,8 @@ def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = In
     resumable = None if measured.resumed is None or not exact else not measured.resumed
     if resumable is False:
         reasons += [f"one more training step: {line}" for line in measured.resumed or []]
-    promised = format_named(manifest.format).promises - {"outputs", "weights", "architecture"}
+    promised = format_.promises - {"outputs", "weights", "architecture"}
+    weights_kept = weights_equal is True if "weights" in format_.promises else weights_equal is not False
     reasons += [
         f"{p} did not survive, as {manifest.format} promises" for p in sorted(promised) if measured.survived.get(p) is False
     ]
@@ -92,7 +104,7 @@ def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = In
         model=manifest.model,
         version=manifest.version,
         at=datetime.now(UTC),
-        passed=not reasons and weights_equal is True and outputs_equal is True,
+        passed=not reasons and weights_kept and outputs_equal is True,
         intact=True,
         safe=safe,
         loads=measured.loads,
@@ -105,12 +117,17 @@ def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = In
         exact=exact,
         tolerance=tolerance,
         reasons=reasons,
-        survived=measured.survived | ({"outputs": bool(outputs_equal)} if measured.survived else {}),
+        survived=measured.survived
+        | ({"outputs": bool(outputs_equal)} if measured.survived else {})
+        | ({} if resumable is None else {"resume": resumable}),
         score=measured.score,
         stored_score=measured.stored_score,
         lost=measured.lost,
+        healed=list(manifest.carried.healed) if measured.loads else [],
         environment=measured.environment,
         elsewhere=measured.elsewhere,
+        signature=inspection.signature,
+        confined=measured.confined,
         seconds=measured.seconds,
     )
 
@@ -173,8 +190,8 @@ def _read(store: Store, model: str, version: str, key: str) -> Verdict:
     return verdict
 
 
-def _outputs_equal(measured: Measurement, exact: bool, tolerance: float) -> bool | None:
+def _outputs_equal(measured: Measurement, tolerance: float) -> bool | None:
     # No difference was measured where the outputs can't be compared as numbers (other shapes, strings).
-    if exact or measured.outputs_identical or measured.max_abs_diff is None:
+    if tolerance == 0.0 or measured.outputs_identical is not False or measured.max_abs_diff is None:
         return measured.outputs_identical
     return measured.max_abs_diff <= tolerance

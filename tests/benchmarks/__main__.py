@@ -9,11 +9,13 @@ from importlib import import_module
 import click
 
 BENCHMARKS = {
+    "checkpoints": "tests.benchmarks.checkpoints",
     "inspection": "tests.benchmarks.inspection",
     "main-job": "tests.benchmarks.main_job",
     "registry": "tests.benchmarks.registry",
     "scanners": "tests.benchmarks.scanners",
     "training": "tests.benchmarks.training",
+    "transfer": "tests.benchmarks.transfer",
 }
 
 

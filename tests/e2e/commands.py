@@ -76,9 +76,9 @@ class Home:
             text=True,
         )
 
-    def run(self, *arguments: str, cwd: Path | None = None, **more: str) -> Result:
+    def run(self, *arguments: str, cwd: Path | None = None, seconds: float = 240, **more: str) -> Result:
         """Run `python -m flows` to its end."""
-        return end_of(self.start(*arguments, cwd=cwd, **more))
+        return end_of(self.start(*arguments, cwd=cwd, **more), seconds)
 
     def processes(self) -> list[psutil.Process]:
         """Every process that was started in this home, by whomever, and still runs."""

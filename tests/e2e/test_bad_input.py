@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,7 +141,8 @@ def test_a_prefect_server_that_refuses_the_password_is_named(user: Home) -> None
 @pytest.fixture(scope="module")
 def trainer(user: Home) -> Iterator[Child]:
     """The process in which every `run` trains, kept for many requests: an import of TensorFlow for each costs minutes."""
-    child = Child("flows.trainer", env=user.environment())
+    # A nursery of its own: Prefect keeps the settings of the moment of its import, and this process' has no server.
+    child = Child("flows.trainer", env=user.environment(), python=Path(sys.executable))
     yield child
     child.end()
 
@@ -311,11 +313,13 @@ def damaged(opened: Store, model: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def test_a_tampered_version_is_refused_its_verdict_kept_and_latest_left_where_it_was(
-    user: Home, opened: Store, damaged: dict[str, Any], tmp_path: Path
+    user: Home, opened: Store, damaged: dict[str, Any], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     history = alias_history(opened, "good", "latest")
     verdicts = read_verdicts(opened, "good", damaged["version"])
-    result = user.run("return", "good", "--to", str(tmp_path / "to"), "--json")
+    # On a machine that has none of it: what is in the cache is not asked for again.
+    cache = tmp_path_factory.mktemp("cache")
+    result = user.run("return", "good", "--to", str(tmp_path / "to"), "--json", XDG_CACHE_HOME=str(cache))
     assert result.code == 3, result.err
     assert result.document["error"]["kind"] == "unsafe"
     assert "is not what was published" in result.document["error"]["message"]

@@ -18,6 +18,7 @@ from tasks.storage import (
     Manifest,
     Store,
     advance_latest,
+    download,
     embedded,
     fetch,
     layout,
@@ -25,7 +26,7 @@ from tasks.storage import (
     open_store,
     read_manifest,
     retries,
-    transfer,
+    upload,
 )
 from tasks.storage.aliases import aliases
 from tasks.storage.collect import carry_out, plan
@@ -47,7 +48,7 @@ LARGE = {"model/weights.bin": b"v" * (5 * 2**20 + 1000), "probe.npz": b"p" * 300
 
 def small_parts() -> None:
     """Let uploads in parts begin at 5 MiB, the smallest part that S3 takes; for this whole process."""
-    transfer._PART = transfer._SINGLE = 5 * 2**20
+    upload.PART = upload.SINGLE = download.PART = 5 * 2**20
 
 
 class _AtOnce(base.BaseRetryBackoff):

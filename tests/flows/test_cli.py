@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from flows.cli import cli
 from flows.commands.common import model_parameter
-from flows.scenarios import SCENARIOS, scenario_flow
+from flows.scenarios import MAIN_JOB, SCENARIOS, scenario_flow
 from tasks.errors import InputError
 
 
@@ -41,6 +41,10 @@ def test_help_names_every_scenario() -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_is_the_flow_of_its_name(name: str) -> None:
     assert scenario_flow(name).name == name
+
+
+def test_without_a_command_the_first_three_scenarios_run() -> None:
+    assert MAIN_JOB == ("saved-model", "weights-h5", "full-h5") == tuple(SCENARIOS)[:3]
 
 
 def test_model_arguments_are_json_where_they_can_be() -> None:

@@ -6,10 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
+from flows import show
 from flows.desk import Outcome
-from flows.show import summary, verdict_lines
+from flows.show import Board, summary, verdict_lines
 from tasks.errors import VerificationFailed
 from tasks.storage import VersionRef
 from tasks.verification import Verdict
@@ -65,16 +67,50 @@ Returned in another process
 
 What survived
 
-           archi-            opti-           his-  signa-
- scenario  tecture  weights  mizer  compile  tory   ture   outputs
- ─────────────────────────────────────────────────────────────────
- full-h5     yes      yes     yes     yes     -      -       yes
- full-h5     yes      no      yes     yes     -      -       no
+               full-h5  full-h5
+ ──────────────────────────────
+ architecture    yes      yes
+ weights         yes      no
+ state            -        -
+ optimizer       yes      yes
+ compile         yes      yes
+ policy           -        -
+ signature        -        -
+ history          -        -
+ versions         -        -
+ outputs         yes      no
+ resume           -        -
 
 from tasks import load_model
 load_model("digits@01a20a46-a11a-7983-83f4-37f377153497")
 digits@01a20a46-a11a-7983-83f4-37f377153497 was refused"""
     )
+
+
+def _moment(done: int) -> dict[str, dict[str, object]]:
+    return {"transfer": {"what": "fetching", "done": done, "total": 3 * 10**9, "rate": 5e8, "left": (3e9 - done) / 5e8}}
+
+
+def test_a_long_transfer_has_a_bar_with_bytes_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=StringIO(), width=120, force_terminal=True, color_system=None)
+    monkeypatch.setattr(show, "err", console)
+    board = Board(["digits"], 0)
+    with board.shown():
+        assert board._bars.tasks[0].visible is False
+        board.event("digits", _moment(2 * 10**9))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "2000/3000" in text and "fetching 2,000 of 3,000 MB, 500 MB/s, 2 s left" in text
+
+
+def test_without_a_terminal_a_transfer_is_one_line_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=StringIO(), width=120)
+    monkeypatch.setattr(show, "err", console)
+    board = Board(["digits"], 0)
+    with board.shown():
+        for done in range(10):
+            board.event("digits", _moment(done * 10**8))
+    (line,) = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert line.endswith("digits: fetching 0 of 3,000 MB, 500 MB/s, 6 s left")
 
 
 def test_the_summary_says_what_could_not_be_written_down() -> None:

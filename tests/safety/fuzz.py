@@ -8,6 +8,7 @@ bytes are, the answer must be an inspection. With `--atheris` the bytes come fro
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import random
 import resource
@@ -16,7 +17,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,11 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(found)
 
 
-def check(folder: Path) -> None:
+def check(folder: Path, inspect: Callable[[Path], Any] = inspect_path) -> None:
     """Inspect within the limits; what goes wrong is raised."""
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
-        inspection = inspect_path(folder)
+        inspection = inspect(folder)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     assert not any("MemoryError" in f.message for f in inspection.findings)
@@ -127,13 +128,17 @@ def main() -> None:
 def _atheris(samples: Path, rest: list[str]) -> None:
     import atheris
 
+    for name in [module for module in sys.modules if module.startswith("tasks.safety")]:
+        del sys.modules[name]  # imported anew, and watched
+    with atheris.instrument_imports(include=["tasks.safety"]):
+        inspect = importlib.import_module("tasks.safety").inspect_path
     scratch = Path(tempfile.mkdtemp())
     names = sorted({p.name for p in samples.rglob("*") if p.is_file()})
 
     def one(data: bytes) -> None:
         path = scratch / names[data[0] % len(names)] if data else scratch / names[0]
         path.write_bytes(data[1:])
-        check(path)
+        check(path, inspect)
         path.unlink()
 
     corpus = scratch / "corpus"
@@ -141,7 +146,6 @@ def _atheris(samples: Path, rest: list[str]) -> None:
     for path in samples.rglob("*"):
         if path.is_file():
             (corpus / path.name).write_bytes(bytes([names.index(path.name)]) + path.read_bytes())
-    atheris.instrument_all()
     atheris.Setup([sys.argv[0], *rest, str(corpus)], one)
     atheris.Fuzz()
 

@@ -107,7 +107,10 @@ def write_all(model: keras.Model, folder: Path) -> None:
     """In every form that takes it."""
     model.save(folder / "model.keras")
     model.save_weights(folder / "model.weights.h5")
-    model.save_weights(folder / "model.weights.json", max_shard_size=1e-5 if model.count_params() < 10_000 else 0.07)
+    (folder / "shards").mkdir()
+    model.save_weights(
+        folder / "shards" / "model.weights.json", max_shard_size=1e-5 if model.count_params() < 10_000 else 0.07
+    )
     model.export(folder / "export", verbose=False)
     tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(folder / "checkpoints"), max_to_keep=1).save()
     for write in (

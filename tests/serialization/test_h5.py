@@ -10,7 +10,7 @@ import pytest
 
 from tasks.definitions.build import SUBCLASSED
 from tasks.errors import InputError, MismatchError
-from tasks.serialization import Bundle, restore, write_bundle
+from tasks.serialization import FORMATS, Bundle, restore, write_bundle
 from tasks.verification import judge
 from tests import bundles, samples
 
@@ -86,3 +86,28 @@ def test_a_users_model_is_found_the_same_by_another_process(builder: str, tmp_pa
     manifest = bundles.written(trained, definition, data, "weights-h5", tmp_path)
     verdict = judge(manifest, bundles.another_process().measure(tmp_path, manifest, manifest.definition))
     assert (verdict.passed, verdict.reasons) == (True, [])
+
+
+@pytest.mark.parametrize("format_name", ["weights-h5", "weights-sharded"])
+def test_a_file_of_other_weights_is_told_weight_by_weight(format_name: str, tmp_path: Path) -> None:
+    trained, _ = samples.trained("dropout_and_normalization", DATA)
+    format_ = FORMATS[format_name]
+    format_.save(trained.model, tmp_path, DATA.x)
+    _, other = samples.defined("dense", DATA)
+
+    with pytest.raises(MismatchError) as refused:
+        format_.load(tmp_path, other)
+
+    assert str(refused.value).splitlines() == [
+        f"the weights in model.weights.{'h5' if format_name == 'weights-h5' else 'json'} do not fit the rebuilt model",
+        "  batch_normalization/0  stored (16,) float32   not rebuilt",
+        "  batch_normalization/1  stored (16,) float32   not rebuilt",
+        "  batch_normalization/2  stored (16,) float32   not rebuilt",
+        "  batch_normalization/3  stored (16,) float32   not rebuilt",
+        "  dense/0                stored (8, 16) float32   rebuilt (8, 8) float32",
+        "  dense/1                stored (16,) float32   rebuilt (8,) float32",
+        "  dense_1/0              stored (16, 3) float32   rebuilt (8, 3) float32",
+        "Not built any more: batch_normalization.",
+        "What was the size 16 is 8 in dense/0, dense/1, dense_1/0.",
+        "Build the model that these weights were saved from.",
+    ]

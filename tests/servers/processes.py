@@ -14,6 +14,11 @@ from typing import Self
 _PATIENCE = 120.0
 
 
+def die_with_parent() -> None:
+    """In a child before its program: the kernel kills it when its parent ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
 class Processes:
     """Processes that are ended together, the last one first."""
 
@@ -28,7 +33,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0),
+                preexec_fn=die_with_parent,
             )
         self._running.append(process)
         return process

@@ -12,7 +12,7 @@ from tasks.settings import StoreConfig
 from tasks.storage import Store, advance_latest, fetch, open_store, resolve
 from tasks.storage.conformance import check_store
 from tasks.storage.diagnosis import diagnose
-from tasks.verification.verdict import record, refused
+from tasks.verification.verdict import not_intact, record
 from tests.servers.conftest import Server
 from tests.storage.samples import published
 
@@ -26,7 +26,7 @@ def _journey(store: Store, folder: Path) -> None:
     """Everything that is written and read between a training and its proof."""
     check_store(store)
     manifest = published(store, folder / "bundle", _LARGE)
-    record(store, refused("digits", manifest.version, "a test", intact=True))
+    record(store, not_intact(manifest, "a test"))
     advance_latest(store, "digits", manifest.version, "v")
     resolve(store, "digits@latest")
     fetch(store, manifest, folder / "back")

@@ -26,7 +26,7 @@ from tasks.storage import (
 )
 from tasks.storage.conformance import check_store
 from tasks.storage.manifest import Manifest
-from tasks.verification.verdict import record, refused
+from tasks.verification.verdict import not_intact, record
 from tests.servers.conftest import Server
 from tests.servers.policies import PREFIX, ROLES
 from tests.storage.samples import manifest_of, published, put, write
@@ -75,11 +75,23 @@ def test_a_publisher_checks_the_store_and_publishes_small_and_large(opened: Open
     assert store.keys(".roundtrip/") == []
 
 
+def test_a_publisher_keeps_checkpoints_and_removes_them(opened: Opened) -> None:
+    store = opened("publisher")
+    key = layout.checkpoint("digits", "run", 1, "id") + layout.CHECKPOINT
+
+    store.put_if_absent(key, b"a checkpoint")
+    kept = store.keys(layout.checkpoints("digits"))
+    store.delete_all(kept)
+
+    assert kept == [key]
+    assert store.keys(layout.checkpoints("digits")) == []
+
+
 def test_a_returner_writes_verdicts_and_moves_aliases(opened: Opened, tmp_path: Path) -> None:
     newer = published(opened("publisher"), tmp_path / "bundle")
     store = opened("returner")
 
-    record(store, refused("digits", newer.version, "a test", intact=True))
+    record(store, not_intact(newer, "a test"))
 
     assert advance_latest(store, "digits", newer.version, "v")
 
@@ -115,7 +127,7 @@ def test_who_did_not_return_it_moves_no_alias(role: str, opened: Opened, tmp_pat
     store = opened(role)
 
     with pytest.raises(ForbiddenError, match="denies PutObject"):
-        record(store, refused("digits", newer.version, "a test", intact=True))
+        record(store, not_intact(newer, "a test"))
     with pytest.raises(ForbiddenError):
         advance_latest(store, "digits", newer.version, "v")
 

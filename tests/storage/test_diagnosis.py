@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.storage import Store, advance_latest, fetch, publish, read_manifest, resolve
 from tasks.storage.diagnosis import REQUESTS
-from tasks.verification.verdict import record, refused
+from tasks.verification.verdict import not_intact, record
 from tests.storage.samples import manifest_of, write
 
 _FILES = {f"model/{number}": b"x" * 1000 for number in range(8)}
@@ -43,7 +43,7 @@ def test_the_requests_of_each_step_are_as_the_doctor_says(store: Store, tmp_path
         resolve(store, "digits@latest")
         found = read_manifest(store, "digits", manifest.version)
         fetch(store, found, tmp_path / "back")
-        record(store, refused("digits", manifest.version, "a test", intact=True))
+        record(store, not_intact(manifest, "a test"))
         advance_latest(store, "digits", manifest.version, "v")
 
     assert {(name, c["writes"], c["reads"]) for name, c in counts.items()} == set(REQUESTS)

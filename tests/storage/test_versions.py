@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ConflictError, InputError, NotFoundError, UnreachableError, UnsafeError
+from tasks.errors import ConflictError, InputError, NotFoundError, UnsafeError
 from tasks.folders import cache_folder
 from tasks.storage import (
     Manifest,
@@ -23,6 +23,7 @@ from tasks.storage import (
     read_manifest,
     resolve,
 )
+from tasks.storage.transfer import upload
 from tests.storage.samples import FILES, Counter, manifest_of, published, put, write
 
 
@@ -91,10 +92,30 @@ def test_a_publisher_that_tries_again_is_no_conflict(store: Store, folder: Path,
     assert publish(store, folder, manifest).version == manifest.version
 
 
+def test_files_are_hashed_while_they_are_published(store: Store, folder: Path) -> None:
+    whole = manifest_of(write(folder))
+    ref = publish(store, folder, whole.model_copy(update={"files": ()}))
+    assert ref.bytes == whole.bytes
+    assert read_manifest(store, "digits", whole.version) == whole
+
+
+def test_a_publisher_that_tries_again_sends_only_what_is_missing(store: Store, folder: Path) -> None:
+    manifest = manifest_of(write(folder))
+    stays = folder / "probe.npz"
+    stays.rename(folder / "elsewhere")
+    with pytest.raises(InputError, match="Can't read the bundle"):
+        publish(store, folder, manifest)
+    upload(store, folder, layout.bundle("digits", manifest.version), manifest.files[:2])
+    (folder / "elsewhere").rename(stays)
+    counter = Counter()
+    publish(store, folder, manifest, counter)
+    assert counter.total == len(FILES["probe.npz"])
+
+
 def test_a_publish_that_fails_leaves_nothing_to_see(store: Store, folder: Path) -> None:
     manifest = manifest_of(write(folder))
     (folder / "probe.npz").write_bytes(b"changed after it was hashed")
-    with pytest.raises(UnreachableError):
+    with pytest.raises(InputError, match="changed since it was hashed"):
         publish(store, folder, manifest)
     assert list_models(store) == []
     with pytest.raises(NotFoundError, match="There is no version"):
@@ -208,10 +229,12 @@ def test_a_second_fetch_moves_no_bytes(store: Store, manifest: Manifest) -> None
 
 def _flip(folder: Path) -> None:
     path = folder / "probe.npz"
+    path.chmod(0o644)
     path.write_bytes(b"q" + path.read_bytes()[1:])
 
 
 def _cut(folder: Path) -> None:
+    (folder / "probe.npz").chmod(0o644)
     (folder / "probe.npz").write_bytes(b"p")
 
 
@@ -223,14 +246,19 @@ def _add(folder: Path) -> None:
     (folder / "model" / "added.bin").write_bytes(b"x")
 
 
+def _folder(folder: Path) -> None:
+    (folder / "probe.npz").unlink()
+    (folder / "probe.npz" / "below").mkdir(parents=True)
+
+
 def _link(folder: Path) -> None:
     shutil.copy(folder / "probe.npz", folder.with_suffix(".elsewhere"))
     (folder / "probe.npz").unlink()
     (folder / "probe.npz").symlink_to(folder.with_suffix(".elsewhere"))
 
 
-@pytest.mark.parametrize("damage", [_flip, _cut, _remove, _add, _link])
-def test_a_damaged_cache_is_healed(store: Store, manifest: Manifest, damage: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(("damage", "moved"), [(_flip, 300), (_cut, 300), (_remove, 0), (_add, 0), (_link, 0), (_folder, 0)])
+def test_a_damaged_cache_is_healed(store: Store, manifest: Manifest, damage: Callable[[Path], None], moved: int) -> None:
     folder = fetch(store, manifest)
     damage(folder)
     counter = Counter()
@@ -239,7 +267,7 @@ def test_a_damaged_cache_is_healed(store: Store, manifest: Manifest, damage: Cal
     del found["manifest.json"]
     assert found == FILES
     assert not any(p.is_symlink() for p in folder.rglob("*"))
-    assert counter.total == manifest.bytes
+    assert counter.total == moved, "what was damaged is fetched again, and nothing else"
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -276,13 +304,13 @@ def test_a_refused_version_leaves_nothing_on_the_disk(
     with pytest.raises(UnsafeError):
         fetch(store, manifest, None if to_cache else tmp_path / "out" / "digits")
     places = [cache_folder(), tmp_path / "out"]
-    assert [p for place in places for p in place.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
+    assert [p for place in places for p in place.rglob("*") if p.is_file() and p.suffix not in {".lock", ".fill"}] == []
 
 
 def test_the_folder_appears_only_when_it_is_whole(store: Store, manifest: Manifest, tmp_path: Path) -> None:
     to = tmp_path / "out" / "digits"
     seen: list[tuple[bool, list[int]]] = []
-    fetch(store, manifest, to, lambda _: seen.append((to.exists(), [p.stat().st_ino for p in to.parent.iterdir()])))
+    fetch(store, manifest, to, lambda _: seen.append((to.exists(), [p.stat().st_ino for p in to.parent.glob("*/bundle")])))
     assert seen and not any(there for there, _ in seen)
     assert [p.name for p in to.parent.iterdir()] == ["digits"]
     # The same folder under its last name: one rename, not a copy that appears file by file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 import pytest
 
 from tasks.errors import InputError, UnsafeError, VerificationFailed
-from tasks.safety import Finding
 from tasks.storage import Environment, Manifest, Store
 from tasks.verification import Measurement, judge, newest_verdict, read_verdicts, record
 from tasks.verification import elsewhere as module
@@ -125,6 +125,44 @@ def test_an_environment_that_is_there_is_used_again_and_a_half_built_one_is_not(
     assert len(built) == 3
 
 
+CONFLICT = """\
+Using Python 3.11.7 environment
+error: No solution found when resolving dependencies
+  cause: Because tensorflow==2.21.0 depends on keras>=3.12.0, we can conclude that you require keras>=3.12.0.
+         And because you require keras==3.10.*, we can conclude that your requirements are unsatisfiable.
+
+hint: try something
+"""
+NO_NETWORK = """\
+error: Request failed after 3 retries in 6.8s
+  cause: Failed to fetch: https://somewhere/simple/six/
+  cause: client error (Connect)
+  cause: failed to lookup address information: Name or service not known
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            CONFLICT,
+            "No solution found when resolving dependencies: Because tensorflow==2.21.0 depends on keras>=3.12.0, we can "
+            "conclude that you require keras>=3.12.0. And because you require keras==3.10.*, we can conclude that your "
+            "requirements are unsatisfiable",
+        ),
+        (
+            NO_NETWORK,
+            "Request failed after 3 retries in 6.8s: Failed to fetch: https://somewhere/simple/six/: failed to lookup "
+            "address information: Name or service not known",
+        ),
+        ("error: No interpreter found for Python 3.99\n", "No interpreter found for Python 3.99"),
+        ("", "it gave no reason"),
+    ],
+)
+def test_what_uv_says_becomes_one_line(said: str, line: str) -> None:
+    assert module._in_one_line(said) == line
+
+
 # Verdicts of other environments
 
 
@@ -138,21 +176,20 @@ def test_a_verdict_of_elsewhere_is_kept_and_named_but_proves_nothing_for_here(st
     for verdict in (here, there):
         record(store, verdict)
     assert (here.passed, there.passed, there.elsewhere) == (False, True, "k")
-    assert read_verdicts(store, manifest.model, manifest.version) == [here, there]
+    assert {v.id: v for v in read_verdicts(store, manifest.model, manifest.version)} == {here.id: here, there.id: there}
     assert newest_verdict(store, manifest.model, manifest.version) == here
 
 
 def test_the_matrix_has_a_row_for_each_environment_with_what_it_lacks(manifest: Manifest) -> None:
-    danger = Finding(severity="dangerous", kind="code", where="x", message="runs")
     rows = [
         row_of(judge(manifest, measured(manifest, "a"))),
-        row_of(judge(manifest, measured(manifest, "b", findings=[danger], loads=None, weights=None))),
+        row_of(judge(manifest, measured(manifest, "b", weights=["w: other values"]))),
         row_without(EnvironmentConfig(requirements=["keras==9"]), InputError("no\nsuch  version")),
     ]
     matrix = matrix_of(manifest, rows)
     assert [(row.environment, row.passed, row.why) for row in rows] == [
         ("a", True, None),
-        ("b", False, "code: x: runs"),
+        ("b", False, "weights: w: other values"),
         ("keras==9", False, "no such version"),
     ]
     error = shortfall(matrix)
@@ -164,3 +201,16 @@ def test_an_interpreter_names_what_was_asked_for() -> None:
     config = EnvironmentConfig(recorded=True, python="3.12", requirements=["keras==3.13.*"])
     assert config.name == "recorded, python 3.12, keras==3.13.*"
     assert Interpreter(name=config.name, python=Path("p"), versions={}).name == config.name
+
+
+_BARE = """
+import sys
+for name in ("boto3", "botocore", "obstore", "prefect", "prefect_aws", "click", "rich", "fastapi", "sqlalchemy", "httpx"):
+    sys.modules[name] = None  # as if it were not installed
+import tasks.verification.measuring
+"""
+
+
+def test_the_process_that_measures_needs_hardly_any_of_our_dependencies() -> None:
+    done = subprocess.run([sys.executable, "-c", _BARE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -53,7 +53,21 @@ def elsewhere(manifest: Manifest) -> dict[str, Any]:
 def test_a_model_that_came_back_whole_passes(format_name: str) -> None:
     manifest = bundles.bare_manifest(format_name)
     verdict = judge(manifest, measured(manifest))
-    assert (verdict.passed, verdict.reasons, verdict.exact, verdict.tolerance) == (True, [], True, 0.0)
+    assert (verdict.passed, verdict.reasons, verdict.exact) == (True, [], True)
+    assert verdict.tolerance == 2 * FORMATS[format_name].output_tolerance  # the largest output is 2
+
+
+@pytest.mark.parametrize(("difference", "passes"), [(1.9e-5, True), (2.1e-5, False)])
+def test_outputs_of_another_runtime_may_differ_within_what_the_format_states(difference: float, passes: bool) -> None:
+    manifest = bundles.bare_manifest("onnx")
+    verdict = judge(manifest, measured(manifest, weights=None, outputs_identical=False, max_abs_diff=difference))
+    assert (verdict.passed, verdict.outputs_equal, verdict.weights_equal) == (passes, passes, None)
+
+
+def test_outputs_alone_carry_the_verdict_where_weights_are_not_promised() -> None:
+    manifest = bundles.bare_manifest("onnx")
+    assert judge(manifest, measured(manifest, weights=None)).passed is True
+    assert judge(manifest, measured(manifest, weights=None, outputs_identical=None)).passed is False
 
 
 @pytest.mark.parametrize(
