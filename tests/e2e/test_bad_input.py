@@ -313,11 +313,13 @@ def damaged(opened: Store, model: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def test_a_tampered_version_is_refused_its_verdict_kept_and_latest_left_where_it_was(
-    user: Home, opened: Store, damaged: dict[str, Any], tmp_path: Path
+    user: Home, opened: Store, damaged: dict[str, Any], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     history = alias_history(opened, "good", "latest")
     verdicts = read_verdicts(opened, "good", damaged["version"])
-    result = user.run("return", "good", "--to", str(tmp_path / "to"), "--json")
+    # On a machine that has none of it: what is in the cache is not asked for again.
+    cache = tmp_path_factory.mktemp("cache")
+    result = user.run("return", "good", "--to", str(tmp_path / "to"), "--json", XDG_CACHE_HOME=str(cache))
     assert result.code == 3, result.err
     assert result.document["error"]["kind"] == "unsafe"
     assert "is not what was published" in result.document["error"]["message"]

@@ -34,7 +34,7 @@ import sys
 from tasks.settings import StoreConfig
 from tasks.steps import _open, check_store
 config = StoreConfig.model_validate_json(sys.argv[1])
-check_store.fn(config)
+check_store.fn(config, "weights-h5", rehearsal=False)
 store = _open(config)
 store.put_if_absent("hello", b"world")
 print(store.get("hello").decode(), store.url, config.model_dump_json(exclude_none=True))

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.verification.fidelity.document import table_markdown
 from tests.e2e.commands import ROOT, Home, Result, end_of
-from tests.e2e.fidelity_table import SHOWN, expected
+from tests.e2e.fidelity_table import README, SHOWN, expected, summary
 
 pytestmark = pytest.mark.timeout(3600)  # a minute on two quiet processors
 
@@ -41,6 +41,7 @@ def measured(home: Home) -> Iterator[Result]:
 
 def test_the_table_that_is_shown_is_the_one_that_is_tested() -> None:
     assert SHOWN.read_text() == table_markdown(expected())
+    assert summary(expected()) in README.read_text()
 
 
 @pytest.mark.e2e

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tasks.definitions.build import MLP, SUBCLASSED
 from tasks.errors import UnsafeError
 from tasks.safety import Finding, Inspection, inspect_bundle, refuse_dangerous
+from tasks.serialization import FORMATS
 from tasks.storage import Manifest
 from tests import bundles, samples
 
@@ -24,10 +25,11 @@ DATA = samples.classes()
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Manifest]]:
-    """A bundle for each scenario, of the built-in definitions."""
+    """A bundle in each format, of the built-in definitions."""
     subclassed, mlp = samples.trained(SUBCLASSED, DATA), samples.trained(MLP, DATA)
     made = {}
-    for format_name, trained in [("saved-model", subclassed), ("weights-h5", mlp), ("full-h5", mlp)]:
+    for format_name in FORMATS:
+        trained = subclassed if format_name == "saved-model" else mlp
         folder = tmp_path_factory.mktemp(format_name)
         made[format_name] = folder, bundles.written(*trained, DATA, format_name, folder)
     return made
@@ -69,7 +71,7 @@ def weights(originals: dict[str, tuple[Path, Manifest]], tmp_path: Path) -> Copy
     return Copy(originals["weights-h5"], tmp_path)
 
 
-@pytest.mark.parametrize("format_name", ["saved-model", "weights-h5", "full-h5"])
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_there_is_nothing_to_find_in_a_built_in_bundle(originals: Any, format_name: str) -> None:
     assert found(*originals[format_name]) == []
 
@@ -129,9 +131,27 @@ def test_a_module_that_only_begins_like_keras_is_foreign(full: Copy) -> None:
     assert full.dangers() == {"foreign class"}
 
 
-def test_a_class_of_the_definitions_own_module_is_only_noted(full: Copy) -> None:
-    reconfigure(full, {"class_name": "Mine", "module": MLP.rpartition(":")[0]})
+@pytest.mark.parametrize(
+    ("reference", "module"),
+    [("their.models:net", "their.layers"), ("/home/me/models.py:net", "roundtrip_user_models")],
+)
+def test_a_class_of_the_definitions_own_package_is_only_noted(full: Copy, reference: str, module: str) -> None:
+    definition = full.original.definition.model_copy(update={"reference": reference})
+    full.original = full.original.model_copy(update={"definition": definition})
+    reconfigure(full, {"class_name": "Mine", "module": module})
     assert [f.severity for f in full.findings()] == ["note"]
+
+
+def test_a_class_of_the_projects_own_definitions_is_none_of_anybody_elses(full: Copy) -> None:
+    reconfigure(full, {"class_name": "Mine", "module": MLP.rpartition(":")[0]})
+    assert full.findings() == []
+
+
+def test_a_module_of_the_standard_library_is_nobodys_own(full: Copy) -> None:
+    definition = full.original.definition.model_copy(update={"reference": "os:system"})
+    full.original = full.original.model_copy(update={"definition": definition})
+    reconfigure(full, {"class_name": "Popen", "module": "os"})
+    assert full.dangers() == {"foreign class"}
 
 
 def test_a_foreign_class_in_the_compile_configuration_is_dangerous(weights: Copy) -> None:
