@@ -71,7 +71,9 @@ def obstore(way: str, folder: Path, bucket: str, prefix: str) -> Move:
     import obstore
     from obstore.store import S3Store
 
-    store = S3Store(bucket, virtual_hosted_style_request=False, client_options={"allow_http": True})
+    # Its own 30 seconds a request are too few on a busy machine.
+    client_options: Any = {"allow_http": True, "timeout": "10 minutes"}
+    store = S3Store(bucket, virtual_hosted_style_request=False, client_options=client_options)
 
     def put(name: str) -> None:
         obstore.put(store, f"{prefix}/{name}", folder / name)

@@ -19,7 +19,7 @@ from tests.faults.world import IMPATIENCE, PATIENCE, TINY, Clients, World
 
 _LANES = 3
 _SILENT_LANES = 8
-_OLD_WORLD = 300  # keys
+_OLD_WORLD = 150  # keys
 REFUSED = "connection refused"
 
 
@@ -64,7 +64,7 @@ class Ground:
         except IndexError:
             world = World(self.clients, self.proxy, self.folder)
         yield world
-        if len(world.witness.keys()) < _OLD_WORLD:
+        if len(world.witness.last) < _OLD_WORLD:
             self._idle.append(world)
 
 
@@ -196,8 +196,8 @@ def aftermath(world: World, *, version: Version | None, sweep: bool = False) -> 
             world.published(TINY)
         else:
             world.collected()
-            complaints += [f"{key} was left by gc" for key in world.witness.litter()]
             complaints += world.witness.complaints()
+            complaints += [f"{key} was left by gc" for key in world.witness.litter()]
     except RoundtripError as error:
         complaints.append(f"{type(error).__name__} afterwards: {error}")
     return complaints

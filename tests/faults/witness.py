@@ -29,6 +29,7 @@ class Witness:
     Attributes:
         seen: ETag and size of every key that may never change.
         whole: Versions whose every byte was checked.
+        last: All keys at the last look.
         removable: Versions that may be removed, though nothing of them may change before.
     """
 
@@ -38,6 +39,7 @@ class Witness:
     seen: dict[str, tuple[str, int]] = field(default_factory=dict)
     whole: set[Version] = field(default_factory=set)
     removable: set[Version] = field(default_factory=set)
+    last: dict[str, tuple[str, int]] = field(default_factory=dict)
     _documents: dict[str, Any] = field(default_factory=dict)
 
     def keys(self) -> dict[str, tuple[str, int]]:
@@ -53,22 +55,12 @@ class Witness:
         """An object's bytes."""
         return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
 
-    def visible(self) -> set[Version]:
-        """Versions that a reader may see now."""
-        return {
-            (m["model"], m["version"])
-            for key, what in self.keys().items()
-            if (m := _COMMITTED.fullmatch(key)) and what != _MARK
-        }
-
     def litter(self) -> list[str]:
-        """What lies about invisible versions, and unfinished uploads."""
-        keys = self.keys()
-        visible = {m.groups() for key, what in keys.items() if (m := _COMMITTED.fullmatch(key)) and what != _MARK}
+        """What lay about invisible versions at the last look, and unfinished uploads now."""
         lying = [
             key
-            for key in keys
-            if (m := _OF_A_VERSION.match(key)) and m.groups() not in visible and not _COMMITTED.fullmatch(key)
+            for key in self.last
+            if (m := _OF_A_VERSION.match(key)) and m.groups() not in self.whole and not _COMMITTED.fullmatch(key)
         ]
         return lying + self.unfinished_uploads()
 
@@ -79,7 +71,7 @@ class Witness:
 
     def complaints(self) -> list[str]:
         """What is wrong with the store now, or changed since the last look; empty where nothing is."""
-        keys = self.keys()
+        keys = self.last = self.keys()
         found = {(m["model"], m["version"]): what for key, what in keys.items() if (m := _COMMITTED.fullmatch(key))}
         marked = {version for version, what in found.items() if what == _MARK}
         self._forget(marked & self.removable)

@@ -151,7 +151,7 @@ class World:
 
     def collected(self) -> None:
         """Collect all garbage, past the proxy: every version that has no alias, and everything that is invisible."""
-        self.witness.removable |= self.witness.visible() - {("digits", v) for v in aliases(self.direct, "digits").values()}
+        self.witness.removable |= self.witness.whole - {("digits", v) for v in aliases(self.direct, "digits").values()}
         carry_out(self.direct, plan(self.direct, EVERYTHING, ["digits"]))
 
     def fetched(self, version: Version) -> None:
