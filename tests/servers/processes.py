@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_PATIENCE = 120.0
+_PATIENCE = 300.0
 
 
 def die_with_parent() -> None:

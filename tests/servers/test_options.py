@@ -39,7 +39,7 @@ def test_every_object_is_written_with_the_options(moto: Server, tmp_path: Path) 
     _journey(store, tmp_path)
 
     keys = store.keys("")
-    assert len(keys) == 7  # two files, a manifest, a verdict, a hold, a revision, a line of the index
+    assert len(keys) == 7  # two files, a manifest, its line in the index, a verdict, a hold, a revision
     for key in keys:
         where: Any = {"Bucket": store.bucket, "Key": store.prefix + key}
         head = store.client.head_object(**where)
