@@ -22,7 +22,7 @@ import pytest
 from tasks.nursery import die_with_parent
 from tasks.settings import StoreConfig
 from tasks.shared_server import free_ports
-from tasks.storage import Store, layout, list_models, list_versions, open_store, read_manifest, resolve
+from tasks.storage import Store, list_models, list_versions, open_store, resolve
 from tasks.verification import read_verdicts
 
 pytestmark = pytest.mark.e2e
@@ -82,38 +82,6 @@ def test_what_was_published_to_another_store_is_returned_from_there(prefect: Pre
 
     assert returned["state"]["type"] == "COMPLETED", worker.complaint(returned)
     assert [m.latest is not None for m in list_models(open_store(elsewhere))] == [True]
-
-
-def test_a_flow_run_that_was_killed_and_is_run_again_goes_on_to_the_same_weights(
-    prefect: Prefect, worker: Worker, store: Store
-) -> None:
-    training = {"epochs": 25, "compiler": "eager", "checkpoint_epochs": 1, "checkpoint_seconds": None}
-    scenario = prefect.deployment("weights-h5")
-
-    def start(name: str) -> str:
-        answer = prefect.run(scenario, {"data": {"rows": 200}, "training": training, "name": name})
-        return str(answer.raise_for_status().json()["id"])
-
-    killed = start("killed")
-    eventually(lambda: _checkpoints(store, "killed"), "a checkpoint", lambda: _tail(worker.output))
-    for process in worker.processes_of(killed):
-        process.kill()
-    crashed = worker.ended(killed)
-    assert crashed["state"]["type"] == "CRASHED", worker.complaint(crashed)
-    assert store.folders(layout.versions("killed")) == []
-
-    prefect.retry(killed)  # as the UI's button does, or an automation
-    whole = start("whole")
-    again, undisturbed = worker.ended(killed, runs=2), worker.ended(whole)
-
-    assert again["state"]["type"] == "COMPLETED", worker.complaint(again)
-    assert undisturbed["state"]["type"] == "COMPLETED", worker.complaint(undisturbed)
-    (line,) = eventually(lambda: prefect.log(again, "resumed after epoch"), "the log of the run")
-    assert line.endswith("of 25 from a checkpoint")
-    one, other = (read_manifest(store, name, *list_versions(store, name)) for name in ("whole", "killed"))
-    assert one.carried.weights == other.carried.weights
-    assert one.carried.curves == other.carried.curves
-    assert store.keys(layout.checkpoints("killed")) == []
 
 
 def test_the_form_describes_and_bounds_every_field(prefect: Prefect) -> None:
@@ -217,11 +185,6 @@ class Prefect:
         assert len(done) <= 1
         return done[0] if done else None
 
-    def retry(self, run: str) -> None:
-        """Have a run that crashed run again, as the button in the UI does."""
-        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
-        self.api.post(f"/flow_runs/{run}/set_state", json={"state": state, "force": True}).raise_for_status()
-
     def automations(self) -> list[str]:
         answer = self.api.post("/automations/filter", json={}).raise_for_status()
         return [automation["name"] for automation in answer.json()]
@@ -256,28 +219,6 @@ class Worker:
             return self.prefect.finished(deployment, self.since)
 
         return eventually(look, f"the end of a run of {deployment['name']}", lambda: _tail(self.output))
-
-    def ended(self, run: str, runs: int = 1) -> dict[str, Any]:
-        """A run by its id, when it is over for the given time."""
-
-        def look() -> dict[str, Any] | None:
-            assert self.process.poll() is None, _tail(self.output)
-            found: dict[str, Any] = self.prefect.api.get(f"/flow_runs/{run}").raise_for_status().json()
-            return found if found["state"]["type"] in ENDED and found["run_count"] >= runs else None
-
-        return eventually(look, f"the end of {run}", lambda: _tail(self.output), seconds=240)
-
-    def processes_of(self, run: str) -> list[psutil.Process]:
-        """All processes of a flow run."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("PREFECT__FLOW_RUN_ID") == run:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        assert found
-        return found
 
     def complaint(self, run: Mapping[str, Any]) -> str:
         return f"{run['state']}\n{_tail(self.output)}"
@@ -385,10 +326,6 @@ def _marked(mark: str) -> list[psutil.Process]:
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue
     return found
-
-
-def _checkpoints(store: Store, model: str) -> list[str]:
-    return [key for key in store.keys(layout.checkpoints(model)) if key.endswith(layout.CHECKPOINT)]
 
 
 def _at_least(count: int, lines: list[str]) -> list[str] | None:

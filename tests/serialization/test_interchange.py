@@ -16,7 +16,7 @@ import pytest
 from tasks.serialization import FORMATS
 from tests import bundles, samples
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 DATA = samples.classes()
 

@@ -40,7 +40,7 @@ def test_the_scheduler_is_put_to_the_test(server: tuple[Processes, dict[str, str
 
     without = {check.name: check.status for check in check_prefect(write=True, patience=2)}
     processes.start([sys.executable, "-m", "prefect", "server", "services", "start"], environment, tmp_path / "services.log")
-    with_it = {check.name: check.status for check in check_prefect(write=True, patience=120)}
+    with_it = {check.name: check.status for check in check_prefect(write=True, patience=400)}
 
     assert without == {"server": "ok", "version": "ok", "late runs": "ok", "scheduler": "problem"}
     assert with_it == without | {"scheduler": "ok"}
