@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tasks.storage import Store, advance_latest, fetch, open_store, resolve
 from tasks.storage.conformance import check_store
 from tasks.storage.diagnosis import diagnose
 from tasks.verification.verdict import not_intact, record
+from tests.faults.proxy import Line, Proxy, passed_on
 from tests.servers.conftest import Server
 from tests.storage.samples import published
 
@@ -49,16 +51,22 @@ def test_every_object_is_written_with_the_options(moto: Server, tmp_path: Path) 
 
 
 def test_every_request_agrees_to_pay(moto: Server, tmp_path: Path) -> None:
-    store = moto.store(requester_pays="true")
+    proxy = Proxy(moto.endpoint)
+    store = replace(moto, endpoint=proxy.url).store(requester_pays="true")
+    heard: list[str] = []
     silent: list[str] = []
 
-    def listen(request: Any, **_: Any) -> None:
-        if request.headers.get("x-amz-request-payer") not in ("requester", b"requester"):
-            silent.append(f"{request.method} {request.url}")
+    def listen(line: Line) -> None:
+        heard.append(line.request.method)
+        if line.request.header("x-amz-request-payer") != "requester":
+            silent.append(f"{line.request.method} {line.request.target}")
+        passed_on(line)
 
-    store.client.meta.events.register("before-send.s3", listen)
+    proxy.case(store.prefix.rstrip("/")).intercept = listen
     _journey(store, tmp_path)
+    proxy.close()
 
+    assert len(heard) > 10  # by boto3 and by obstore
     assert silent == []
 
 
