@@ -20,7 +20,7 @@ from tasks.storage.store import Store
 _WRITE, _READ = 0.005 / 1000, 0.0004 / 1000
 REQUESTS = (
     # What, writes and lists, reads: a version whose eight files are small, of a model with one alias.
-    ("publish", 10, 0),
+    ("publish", 11, 0),
     ("resolve", 1, 1),
     ("return", 5, 12),
 )

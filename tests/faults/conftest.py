@@ -14,7 +14,7 @@ from tests.faults.faults import Recorded
 from tests.faults.operations import Operation
 from tests.faults.proxy import Proxy
 from tests.faults.tally import Tally
-from tests.faults.world import Clients, small_parts
+from tests.faults.world import Clients, small_parts, usual_parts
 
 CACHED = "roundtrip/faults"
 _TALLY = pytest.StashKey[Tally]()
@@ -42,10 +42,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         config.cache.set(CACHED, tally.to_json())
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _parts() -> Iterator[None]:
+    small_parts()
+    yield
+    usual_parts()
+
+
 @pytest.fixture(scope="session")
 def ground(s3: embedded.EmbeddedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """A proxy before the embedded server, and room for bundles."""
-    small_parts()
     proxy = Proxy(s3.access.endpoint)
     yield Ground(Clients(s3.access), proxy, tmp_path_factory.mktemp("faults"))
     proxy.close()

@@ -51,6 +51,11 @@ def small_parts() -> None:
     upload.PART = upload.SINGLE = download.PART = 5 * 2**20
 
 
+def usual_parts(_were: tuple[int, int, int] = (upload.PART, upload.SINGLE, download.PART)) -> None:
+    """Take `small_parts` back."""
+    upload.PART, upload.SINGLE, download.PART = _were
+
+
 class _AtOnce(base.BaseRetryBackoff):
     """Waits for nothing between attempts."""
 

@@ -5,6 +5,7 @@ Each action is tried without the sandbox too: what is not possible anyway, the s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from tasks.definitions import Definition
 from tasks.definitions.build import MLP, SUBCLASSED
-from tasks.errors import InputError
+from tasks.errors import InputError, RoundtripError
 from tasks.safety import landlock, seccomp
 from tasks.safety.sandbox import MEMORY_VARIABLE, OFF_VARIABLE, SECONDS_VARIABLE, Limits, offered
 from tasks.storage import Manifest
@@ -166,7 +167,8 @@ def test_a_saved_model_that_writes_a_file_while_it_loads_does_not_write_it(
     assert "PermissionDeniedError" in found.error
     assert not evil.exists()
     monkeypatch.setenv(OFF_VARIABLE, "off")
-    measured(bundle, manifest)
+    with contextlib.suppress(RoundtripError):  # it is no model of ours; what counts is what it did
+        measured(bundle, manifest)
     assert evil.read_text() == "it ran"
 
 
