@@ -39,6 +39,10 @@ class Translate:
             raise DeniedError(f"{self._at} is not an S3 server: it does not answer in S3's XML. {CHECK_ADDRESS}") from error
         if isinstance(error, boto.BotoCoreError):
             raise _silence(error, self._url, self._at) from error
+        if type(error) is ValueError:  # botocore's, of a date or a number in an answer that was damaged on the way
+            raise UnreachableError(
+                f"The store {self._url} at {self._at} gave an answer that can't be read: {error}"
+            ) from error
 
 
 CHECK_ADDRESS = "Check AWS_ENDPOINT_URL_S3: http or https, the host, the port."

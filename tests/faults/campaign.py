@@ -17,7 +17,7 @@ from tests.faults.tally import Outcome
 from tests.faults.witness import Version
 from tests.faults.world import IMPATIENCE, PATIENCE, TINY, Clients, World
 
-_LANES = 3
+_LANES = 6
 _SILENT_LANES = 8
 _OLD_WORLD = 150  # keys
 REFUSED = "connection refused"

@@ -108,7 +108,9 @@ class Case:
     def settle(self) -> None:
         """Return when the server has answered all that was forwarded, so that nothing more can appear."""
         with self._quiet:
-            assert self._quiet.wait_for(lambda: self._in_flight == 0, timeout=60), f"{self.prefix}: still in flight"
+            assert self._quiet.wait_for(lambda: self._in_flight == 0, timeout=3 * _IDLE_SECONDS), (
+                f"{self.prefix}: still in flight"
+            )
 
 
 class Proxy:

@@ -22,7 +22,7 @@ from tests.faults.proxy import Line, passed_on
 from tests.faults.tally import Outcome
 from tests.faults.world import Clients, World, small_parts
 
-_LANES = 3
+_LANES = 6
 _DEADLINE = 60.0
 
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -158,6 +158,16 @@ def test_keys_come_in_their_order_without_the_stores_prefix(store: Store) -> Non
     assert store.exists("c")
 
 
+def test_a_list_that_was_damaged_on_its_way_is_no_traceback(store: Store) -> None:
+    def damage(response_dict: dict[str, Any], **_: Any) -> None:
+        response_dict["body"] = response_dict["body"].replace(b"Z</LastModified>", b"[</LastModified>")
+
+    store.put_if_absent("key", b"mine")
+    store.client.meta.events.register("before-parse.s3.ListObjectsV2", damage)
+    with pytest.raises(UnreachableError, match=f"The store {store.url} .* gave an answer that can't be read"):
+        store.keys("")
+
+
 def test_two_prefixes_of_one_bucket_do_not_see_each_other(store: Store) -> None:
     inner = replace(store, prefix=f"{store.prefix}inner/")
     inner.put_if_absent("key", b"inner")
