@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 SENDERS = 16
-BYTES_UNDER_WAY = 128 * 2**20
+BYTES_UNDER_WAY = 96 * 2**20
 
 
 class Stopped(Exception):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.prefect_health import check_prefect
 from tasks.shared_server import free_ports
@@ -31,8 +32,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pr
         command = ["server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-services"]
         processes.start([sys.executable, "-m", "prefect", *command], environment, tmp_path / "server.log")
         until(lambda: listens(port), "the server listens")
-        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
-        yield processes, environment
+        url = f"http://127.0.0.1:{port}/api"
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        with temporary_settings({PREFECT_API_URL: url}):  # Prefect read its settings when a test before this imported it
+            yield processes, environment
 
 
 def test_the_scheduler_is_put_to_the_test(server: tuple[Processes, dict[str, str]], tmp_path: Path) -> None:
