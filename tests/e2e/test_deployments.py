@@ -56,8 +56,8 @@ def test_a_scheduled_run_publishes_and_its_event_starts_the_proof(prefect: Prefe
 
     epochs = eventually(lambda: _at_least(2, prefect.log(trained, "epoch ")), "one line of the log for each epoch")
     assert [line.partition(":")[0] for line in epochs] == ["epoch 1 of 2", "epoch 2 of 2"]
-    assert prefect.artifacts(trained) >= {("training", "progress"), ("model-card", "markdown")}
-    assert prefect.artifacts(returned) >= {("verdict", "markdown"), ("fidelity", "table")}
+    assert prefect.artifacts(trained) >= {("training-saved-model", "progress"), ("model-card-saved-model", "markdown")}
+    assert prefect.artifacts(returned) >= {("verdict-saved-model", "markdown"), ("fidelity-saved-model", "table")}
 
 
 def test_bad_input_fails_the_run_with_our_message_and_publishes_nothing(
