@@ -15,6 +15,7 @@ from tasks.forms import may_be_empty, place
 STORE_VARIABLE = "ROUNDTRIP_STORE"
 _STORE_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9._=/-]*))?")
 _OPTIONS = ("encryption", "kms_key", "storage_class", "tags", "requester_pays")
+_Encryption = Annotated[Literal["AES256", "aws:kms", "aws:kms:dsse"], Field(title="Choose")]
 _MAX_TAGS = 10  # S3's limit for one object
 
 
@@ -44,10 +45,7 @@ class StoreConfig(BaseModel):
         description="Name of a Prefect S3Bucket block: its bucket, folder and credentials, in place of the two above.",
         json_schema_extra=may_be_empty(2),
     )
-    encryption: (
-        Annotated[Literal["AES256", "aws:kms", "aws:kms:dsse"], Field(title="Choose")]
-        | Annotated[None, Field(title="Not set")]
-    ) = Field(
+    encryption: _Encryption | Annotated[None, Field(title="Not set")] = Field(
         default=None,
         title="Server-side encryption",
         description="Of every object that is written. Empty: ROUNDTRIP_STORE_ENCRYPTION, else the bucket's default.",

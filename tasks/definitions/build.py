@@ -40,8 +40,8 @@ class ModelConfig(BaseModel):
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict,
-        description='Arguments of the builder, as JSON: {"hidden": 128}. What it calls input_shape and outputs is taken from the '
-        "data where it is not given.",
+        description='Arguments of the builder, as JSON: {"hidden": 128}. What it calls input_shape and outputs is taken '
+        "from the data where it is not given.",
         json_schema_extra=place(1),
     )
 

@@ -55,10 +55,9 @@ class TrainingConfig(BaseModel):
         description="Seed of the weights and of the order of the examples: the same seed gives the same bits.",
         json_schema_extra=place(8),
     )
-    checkpoint_seconds: float | None = Field(
+    checkpoint_seconds: Annotated[float, Field(title="Seconds", ge=0)] | Annotated[None, Field(title="Never")] = Field(
         default=60.0,
-        ge=0,
-        description="After an epoch, keep the state in the store where the last time is so many seconds ago. Empty: never.",
+        description="After an epoch, keep the state in the store where the last time is so many seconds ago.",
         json_schema_extra=place(9),
     )
     checkpoint_epochs: int | None = Field(
