@@ -57,12 +57,14 @@ class TrainingConfig(BaseModel):
     )
     checkpoint_seconds: Annotated[float, Field(title="Seconds", ge=0)] | Annotated[None, Field(title="Never")] = Field(
         default=60.0,
+        title="Checkpoint after a time",
         description="After an epoch, keep the state in the store where the last time is so many seconds ago.",
         json_schema_extra=place(9),
     )
     checkpoint_epochs: int | None = Field(
         default=None,
         ge=1,
+        title="Checkpoint after passes",
         description="Keep the state in the store after each so many epochs. Empty: by seconds alone.",
         json_schema_extra=may_be_empty(10),
     )

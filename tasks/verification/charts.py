@@ -30,7 +30,7 @@ def curves_svg(title: str, curves: Mapping[str, Sequence[float]]) -> str:
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     room = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
     low, high = low - room, high + room
-    last = max([len(curve) for curve in curves.values()] or [1])
+    last = max([1, *(len(curve) for curve in curves.values())])
 
     def x(epoch: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((epoch - 1) / (last - 1) if last > 1 else 0.5)
