@@ -42,6 +42,7 @@ from tasks import data, definitions, safety, serialization, storage, training, v
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
 from tasks.errors import DeniedError, ForbiddenError, InputError, RoundtripError, UnreachableError, UnsafeError
+from tasks.observing import about, name_subjects
 from tasks.serialization import Bundle
 from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
@@ -62,6 +63,8 @@ from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_withou
 from tasks.verification.report import html_report, human_bytes
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.verdict import not_intact, unsafe
+
+name_subjects()  # in every log line of a run, from its beginning
 
 _PROGRESS_SECONDS = 2.0
 _NOT_IN_KEYS = re.compile(r"[^a-z0-9-]+")
@@ -153,6 +156,7 @@ def _access_of(block: Any) -> storage.Access:
 @task(name="check store", cache_policy=NO_CACHE)
 def check_store(store: StoreConfig, format_name: str, rehearsal: bool) -> None:
     """Find out before the training whether its result can be stored."""
+    about(flow_run=flow_run.id, model=flow_run.parameters.get("name"))
     serialization.usable_format(format_name)
     probe_store(_open(store))
     if rehearsal and not _rehearsers:
@@ -181,6 +185,7 @@ def train_with_custom_loop(
 ) -> Trained:
     """Train by our own compiled GradientTape loop, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config, name) as report:
+        about(flow_run=flow_run.id, model=name)
         keeping = _checkpointing(definition, name, store)
         return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping)
 
@@ -191,6 +196,7 @@ def train_with_fit(
 ) -> Trained:
     """Train by Keras' fit, with checkpoints in the store; a killed run goes on from its last."""
     with _progress(config, name) as report:
+        about(flow_run=flow_run.id, model=name)
         keeping = _checkpointing(definition, name, store)
         return training.train_with_fit(model, dataset, config, report, checkpointing=keeping)
 
@@ -222,6 +228,7 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         (bundle.folder / "report.html").write_text(html_report(draft))
         draft = safety.sign_bundle(bundle.folder, draft, _secret)
         _drafts[bundle.folder] = draft
+    about(flow_run=flow_run.id, model=draft.model, version=draft.version)
     with _rehearsing(bundle.folder, draft, rehearsal) as passed, _moving("publishing") as progress:
         manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
         passed()
@@ -254,6 +261,7 @@ def find_version(reference_text: str, store: StoreConfig) -> Manifest:
     """Resolve `model@alias` and read the manifest."""
     place = _open(store)
     manifest = storage.read_manifest(place, *storage.resolve(place, reference_text))
+    about(flow_run=flow_run.id, model=manifest.model, version=manifest.version)
     _tag(manifest.model, manifest.version)
     return manifest
 
@@ -390,6 +398,7 @@ def conclude(
     manifest: Manifest, inspection: safety.Inspection, measured: Measurement, folder: Path, store: StoreConfig
 ) -> Returned:
     """Make the verdict, keep it in the store, and move `latest` where it passed without an exception that somebody made."""
+    about(flow_run=flow_run.id, model=manifest.model, version=manifest.version)
     place = _open(store)
     verdict = verification.judge(manifest, measured, inspection)
     returned = _recorded(place, manifest, verdict, path=str(folder))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,9 @@ from tests.e2e import test_deployments as production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
-prefect, worker = production.prefect, production.worker  # their fixtures
-
+prefect = production.prefect  # the same server
 CHROMIUM = Path("/usr/bin/chromium")
+JSON_LOGS = {"PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json"}  # as deployments/operations.md has it
 SECONDS = 240_000  # milliseconds; the machine may be busy
 
 
@@ -63,6 +65,13 @@ def test_a_person_starts_a_run_by_the_form_and_finds_its_card_and_its_verdict(
     open_artifact(page, "model-card-digits")
     page.get_by_role("link", name="this flow run").click()
     expect(page).to_have_url(re.compile(re.escape(run)))
+
+    # What the worker's log says of the two runs, for whoever collects it.
+    lines = [json.loads(line) for line in worker.output.read_text().splitlines() if line.startswith("{")]
+    epochs = [line for line in lines if line["message"].startswith("epoch ")]
+    assert {(e["roundtrip_model"], e["roundtrip_flow_run"]) for e in epochs} == {("digits", run.rpartition("/")[2])}
+    published = [line for line in lines if line.get("roundtrip_version") == version]
+    assert len({line["roundtrip_flow_run"] for line in published}) == 2
 
 
 def test_the_form_refuses_what_is_out_of_bounds_or_no_choice(page: Page, prefect: production.Prefect) -> None:
@@ -149,6 +158,14 @@ def natural_width(picture: Locator) -> int:
     expect(picture).to_be_visible()
     width: int = picture.evaluate("image => image.naturalWidth")
     return width
+
+
+@pytest.fixture
+def worker(prefect: production.Prefect, s3_environment: dict[str, str], tmp_path: Path) -> Iterator[production.Worker]:
+    """A worker whose runs log JSON, with a store of its own."""
+    output = tmp_path / "worker.log"
+    with production.running(production.START_WORKER, prefect.environment | s3_environment | JSON_LOGS, output) as process:
+        yield production.Worker(prefect, process, output, datetime.now(UTC))
 
 
 @pytest.fixture
