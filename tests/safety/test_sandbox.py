@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +201,22 @@ def test_nothing_that_was_given_up_is_taken_back(weights: tuple[Path, Manifest],
 def test_other_processes_are_out_of_reach(weights: tuple[Path, Manifest], action: str) -> None:
     with pytest.raises(InputError, match="Operation not permitted"):
         acting(weights, action, os.getpid())
+
+
+_QUEUE = """
+import ctypes, os, platform, sys
+from tasks.safety import seccomp
+assert seccomp.restrict()
+numbers = {"x86_64": (129, 297), "aarch64": (138, 240)}[platform.machine()]
+libc, parent, information = ctypes.CDLL(None, use_errno=True), os.getppid(), (ctypes.c_int * 32)(0, 0, -1)
+print([libc.syscall(numbers[0], parent, 0, information), libc.syscall(numbers[1], parent, parent, 0, information)])
+"""
+
+
+def test_the_filter_alone_keeps_queued_signals_from_others_too() -> None:
+    """Landlock has held signals back since Linux 6.12 only."""
+    done = subprocess.run([sys.executable, "-c", _QUEUE], capture_output=True, text=True, check=True)
+    assert done.stdout == "[-1, -1]\n"
 
 
 def test_no_process_is_forked(weights: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
