@@ -280,6 +280,13 @@ def test_an_answer_without_end_is_not_read(weights: tuple[Path, Manifest]) -> No
     assert (found.loads, found.error) == (False, "The process answered with more than a record can be, and was ended.")
 
 
+@pytest.mark.parametrize("answer", ["no JSON\n", '{"event": {"loads": "perhaps"}}\n{"done": true}\n'])
+def test_an_answer_that_is_no_measurement_is_a_model_that_does_not_load(weights: tuple[Path, Manifest], answer: str) -> None:
+    found = acting(weights, "answer", answer)
+    assert found.loads is False
+    assert str(found.error).startswith("The process answered with no")
+
+
 def test_a_file_that_is_too_large_is_not_written(weights: tuple[Path, Manifest]) -> None:
     size = Limits.of(weights[1].bytes).file + 1
     with pytest.raises(InputError, match="File too large"):
