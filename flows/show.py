@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS = 5.0  # between two lines on a transfer
 
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+# No markup: what is shown was mostly named by somebody else, and `[/x]` in a name must neither style nor break a table.
+err = Console(stderr=True, highlight=False, markup=False)
+out = Console(highlight=False, markup=False)
 
 
 _SEVERITY_STYLES = {"dangerous": "bold red", "suspicious": "yellow", "note": "dim"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tasks.errors import InputError, RoundtripError
+from tasks.errors import InputError, RoundtripError, printable
 
 
 class _Age(click.ParamType[Any]):
@@ -114,9 +114,14 @@ def finish(document: dict[str, Any], as_json: bool, error: RoundtripError | None
     else:
         show()
         if error:
-            click.echo(f"error: {error}", err=True)
+            say(error)
     if error:
         sys.exit(error.exit_code)
+
+
+def say(error: RoundtripError) -> None:
+    """The error's message on stderr; it may quote what a model's writer wrote."""
+    click.echo(f"error: {printable(str(error))}", err=True)
 
 
 def print_json(document: dict[str, Any]) -> None:

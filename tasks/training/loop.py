@@ -15,6 +15,7 @@ import numpy as np
 
 from tasks.data import Array, Arrays, Dataset, rows
 from tasks.data.dataset import each, take
+from tasks.definitions.build import fixed_batch
 from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
 from tasks.training.run import (
@@ -130,7 +131,8 @@ class _Loop:
     def validate(self, x: Arrays, y: Arrays) -> dict[str, float]:
         """Loss and metrics over all examples, in batches as large as serve."""
         self._reset()
-        for stack in _chunks(x, y, np.arange(rows(x)), max(self._config.batch_size, VALIDATION_BATCH)):
+        size = fixed_batch(self._model) or max(self._config.batch_size, VALIDATION_BATCH)
+        for stack in _chunks(x, y, np.arange(rows(x)), size):
             self._evaluate(*stack)
         return self._logs()
 
