@@ -231,3 +231,11 @@ def test_a_member_of_an_archive_with_a_second_name(tmp_path: Path) -> None:
         info.extra = struct.pack("<HH", 0x7075, len(name)) + name
         file.writestr(info, EVIL)
     assert dangers(path) == {"malformed"}
+
+
+def test_a_folder_of_an_archive_that_has_content(tmp_path: Path) -> None:
+    """NumPy reads it as an array like any other, whatever shape it declares."""
+    path = tmp_path / "state.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x.npy/", b"\x93NUMPY")
+    assert dangers(path) == {"malformed"}
