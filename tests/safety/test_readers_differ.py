@@ -108,6 +108,14 @@ SAVED_MODELS: dict[str, Callable[[Path], Path]] = {
         folder, [], saves_to("s", text_constant("a", "evil"), node("s", "SelectV2", "x", "x", "a"))
     ),
     "a packed text": lambda folder: saved_model(folder, [], saves_to("j", PACKED_TEXT, node("j", "StringJoin", "x", "p"))),
+    "a text that the caller fills in": lambda folder: saved_model(
+        folder,
+        [],
+        saves_to("j", node("p", "Const", value=proto(9, "text")), node("j", "StringJoin", "x", "p")),
+    ),
+    "a log that the caller names": lambda folder: saved_model(
+        folder, [], [library_function("f", ["x"], [node("p", "PrintV2", "x", output_stream=proto(9, "log"))])]
+    ),
     "an input before those that a call hands on": lambda folder: saved_model(
         folder,
         [
