@@ -96,6 +96,10 @@ class Board:
             self._bars.update(bar, description=word)
             self._bars.stop_task(bar)
             self._line(f"{scenario}: {'verified' if event['verdict'] else 'refused'}")
+        elif "failed" in event:
+            self._bars.update(bar, description="[red]failed[/]", visible=True)
+            self._bars.stop_task(bar)
+            self._line(f"{scenario}: failed")
 
     @staticmethod
     def _line(text: str) -> None:
