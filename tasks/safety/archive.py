@@ -54,6 +54,8 @@ def inspect(file: File, context: Context) -> Iterator[Finding | File]:
     for member in members:
         place = f"{file.name}: {member.name}"
         if member.name.endswith("/"):
+            if member.size or member.packed:
+                yield dangerous("malformed", place, "a folder with content, which readers take for a file")
             continue
         if keras and member.name not in _KERAS_MEMBERS and not member.name.startswith("assets/"):
             yield suspicious("unknown member", place, "nothing that Keras writes into an archive")
