@@ -48,7 +48,7 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     arguments = " ".join(f"{k}={v!r}" for k, v in manifest.definition.arguments.items())
-    rows = [
+    rows: list[tuple[str, str | Text]] = [
         ("version", f"{manifest.model}@{manifest.version}"),
         ("aliases", Text.assemble(", ".join(aliases) or "none", *_doubt(verdicts, aliases))),
         ("where", uri),
