@@ -8,6 +8,7 @@ boto3's own attempts. What fails by bad input is not, for it would fail again.
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -32,13 +33,14 @@ from prefect.events import emit_event
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 
-from tasks import data, definitions, safety, serialization, storage, training, verification
+from tasks import data, definitions, events, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
 from tasks.errors import DeniedError, ForbiddenError, InputError, RoundtripError, UnreachableError, UnsafeError
 from tasks.serialization import Bundle
 from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
+from tasks.storage.aliases import current
 from tasks.storage.conformance import check_store as probe_store
 from tasks.storage.transfer import Progress, Snapshot
 from tasks.storage.versions import reference
@@ -208,8 +210,7 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     place = _open(store)
     draft = _drafts.get(bundle.folder)
     if draft is None:
-        run = str(flow_run.id) if flow_run.id else None
-        draft = describe(bundle, layout.model_name(name), layout.new_version(), training, run)
+        draft = describe(bundle, layout.model_name(name), layout.new_version(), training, _this_run())
         (bundle.folder / "report.html").write_text(html_report(draft))
         draft = safety.sign_bundle(bundle.folder, draft, _secret)
         _drafts[bundle.folder] = draft
@@ -224,13 +225,7 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         with suppress(RoundtripError):
             storage.StoredCheckpoints(place, ref.model).forget(bundle.run)
     create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
-    emit_event(
-        event="roundtrip.version.published",
-        resource={"prefect.resource.id": f"roundtrip.version.{ref.version}", "prefect.resource.name": str(ref)},
-        # `store` as it was configured here, so that whoever reacts looks where this was published.
-        payload={"model": ref.model, "version": ref.version, "uri": ref.uri, "format": ref.format}
-        | {"store": store.model_dump()},
-    )
+    _emit(events.published(ref, store, _this_run()))
     _tell(ref)
     return ref
 
@@ -262,7 +257,7 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
             return storage.fetch(place, manifest, Path(to) if to else None, progress.moved, progress.expect)
     except UnsafeError as error:
         storage.read_manifest(place, manifest.model, manifest.version)  # removed meanwhile: gone, not tampered with
-        _refuse(place, manifest, not_intact(manifest, str(error)), error)
+        _refuse(store, manifest, not_intact(manifest, str(error)), error)
         raise
 
 
@@ -273,7 +268,7 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
     try:
         signature = safety.check_signature(folder, manifest, _secret)
     except UnsafeError as error:
-        _refuse(_open(store), manifest, not_intact(manifest, str(error)), error, folder)
+        _refuse(store, manifest, not_intact(manifest, str(error)), error, folder)
         raise
     inspection = safety.inspect_bundle(folder, manifest).allowing(allow).model_copy(update={"signature": signature})
     subject = f"{manifest.model}@{manifest.version}"
@@ -283,17 +278,17 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
     try:
         safety.refuse_dangerous(inspection, subject)
     except UnsafeError as error:
-        _refuse(_open(store), manifest, unsafe(manifest, inspection), error, folder)
+        _refuse(store, manifest, unsafe(manifest, inspection), error, folder)
         raise
     return inspection
 
 
 def _refuse(
-    place: storage.Store, manifest: Manifest, verdict: Verdict, error: UnsafeError, folder: Path | None = None
+    store: StoreConfig, manifest: Manifest, verdict: Verdict, error: UnsafeError, folder: Path | None = None
 ) -> None:
     """Keep the verdict on a version that is not loaded, show it, and let the error carry it."""
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
-    error.outcome = _recorded(place, manifest, verdict, path=str(folder) if folder else "")
+    error.outcome = _recorded(store, manifest, verdict, path=str(folder) if folder else "")
     _tell(error.outcome)
 
 
@@ -327,9 +322,8 @@ def conclude(
     manifest: Manifest, inspection: safety.Inspection, measured: Measurement, folder: Path, store: StoreConfig
 ) -> Returned:
     """Make the verdict, keep it in the store, and move `latest` where it passed without an exception that somebody made."""
-    place = _open(store)
     verdict = verification.judge(manifest, measured, inspection)
-    returned = _recorded(place, manifest, verdict, path=str(folder))
+    returned = _recorded(store, manifest, verdict, path=str(folder))
     if returned.unwritten:
         get_run_logger().warning("%s", returned.unwritten)
     create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
@@ -339,17 +333,40 @@ def conclude(
     return returned
 
 
-def _recorded(place: storage.Store, manifest: Manifest, verdict: Verdict, *, path: str) -> Returned:
+def _recorded(store: StoreConfig, manifest: Manifest, verdict: Verdict, *, path: str) -> Returned:
     """Keep a verdict and move `latest` where it passed here, without exceptions; who may only read has the proof too."""
+    place = _open(store)
+    ref = reference(place, manifest)
     latest, unwritten, lacking = False, None, f"The verdict is not in the store and `{layout.LATEST}` did not move"
+    kept = False
     try:
         verification.record(place, verdict)
-        lacking = f"`{layout.LATEST}` did not move"
+        kept, lacking = True, f"`{layout.LATEST}` did not move"
         here = verdict.passed and not verdict.allowed and not verdict.elsewhere
         latest = here and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
     except ForbiddenError as error:
         unwritten = f"{lacking}: {error}"
-    return Returned(version=reference(place, manifest), path=path, verdict=verdict, latest=latest, unwritten=unwritten)
+    if kept and not verdict.elsewhere:
+        _emit_verdict(place, ref, manifest, verdict, store)
+    return Returned(version=ref, path=path, verdict=verdict, latest=latest, unwritten=unwritten)
+
+
+def _emit_verdict(place: storage.Store, ref: VersionRef, manifest: Manifest, verdict: Verdict, store: StoreConfig) -> None:
+    """Tell of a verdict that is in the store, and of `latest` where it was this verdict that moved it."""
+    pointer = current(place, ref.model, layout.LATEST)
+    points = pointer is not None and pointer.version == ref.version
+    _emit(events.judged(ref, verdict, manifest, store, _this_run(), layout.LATEST if points else None))
+    if pointer is not None and points and pointer.verdict == verdict.id:
+        _emit(events.promoted(ref, pointer, manifest, store, _this_run()))
+
+
+def _emit(event: events.Event) -> None:
+    """Send an event; Prefect adds the run, its deployment and their tags."""
+    emit_event(event=event.name, resource=event.resource, related=event.related, payload=event.payload)
+
+
+def _this_run() -> str | None:
+    return str(flow_run.id) if flow_run.id else None
 
 
 @task(name="return elsewhere", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
@@ -481,6 +498,36 @@ def remove_garbage(planned: Plan, store: StoreConfig) -> list[Done]:
     return results
 
 
+# Alarms
+
+
+@task(name="show alarm", cache_policy=NO_CACHE)
+def show_alarm(subject: str, details: dict[str, Any]) -> str:
+    """Write an alarm into the run's log and into an artifact; returns its text."""
+    text = json.dumps(details, indent=1, default=str)
+    get_run_logger().warning("%s\n%s", subject, text)
+    create_markdown_artifact(f"# {subject}\n\n```json\n{text}\n```\n", key="notification", description=subject)
+    return text
+
+
+@task(name="send alarm", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30], retry_jitter_factor=0.5)
+def send_alarm(subject: str, text: str, block: str) -> None:
+    """Send an alarm through a Prefect notification block."""
+    import prefect.blocks.notifications  # noqa: F401  # so that Prefect knows their types
+    from prefect.blocks.abstract import NotificationBlock
+    from prefect.blocks.core import Block
+
+    try:
+        sender: Any = Block.load(block)
+    except ValueError as error:
+        raise InputError(f"There is no Prefect block {block!r}. Write its type and name: slack-webhook/NAME.") from error
+    if not isinstance(sender, NotificationBlock):
+        raise InputError(f"The Prefect block {block!r} sends no notifications.")
+    notify: Any = sender.notify  # declared to be asynchronous; called from here it is not
+    with sender.raise_on_failure():
+        notify(text, subject)
+
+
 def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
     """Checkpoints in the store, by the side of the model's versions."""
     # To whoever asked for news, else to the run's log.
@@ -536,5 +583,5 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
 
 __all__ = ["accept", "build_environment", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
            "inspect", "keep_table", "load_data", "measure", "measure_row", "measuring_with", "open_early", "publish",
-           "rebuild_from", "remove_garbage", "reporting_to", "return_elsewhere", "rows_of", "serialize", "tabulate",
-           "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+           "rebuild_from", "remove_garbage", "reporting_to", "return_elsewhere", "rows_of", "send_alarm", "serialize",
+           "show_alarm", "tabulate", "train_with_custom_loop", "train_with_fit"]  # fmt: skip
