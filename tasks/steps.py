@@ -56,13 +56,14 @@ from tasks.verification.fidelity.document import table_html, table_markdown
 from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_without
 from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
+from tasks.verification.reverifying import Proof, shortfall, to_prove
 from tasks.verification.verdict import not_intact, unsafe
 
 _PROGRESS_SECONDS = 2.0
 _LOG_SECONDS, _TELL_SECONDS = 5.0, 0.5  # between two words on a transfer, to the log and to a listener
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned | Row | Cell | Snapshot | str], None]
+Listener = Callable[[Epoch | VersionRef | Returned | Row | Cell | Proof | Snapshot | str], None]
 _drafts: dict[Path, Manifest] = {}  # by bundle: another attempt at publishing goes on with the same version
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -85,7 +86,7 @@ def reporting_to(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def _tell(news: VersionRef | Returned | Row | Cell) -> None:
+def _tell(news: VersionRef | Returned | Row | Cell | Proof) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(news)
@@ -466,8 +467,49 @@ def accept(returned: Returned) -> Returned:
     """
     error = refusal(returned)
     if error:
+        error.outcome = returned
         raise error
     return returned
+
+
+# What is verified again
+
+
+@task(name="find versions", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def find_versions(models: list[str], alias: str | None, store: StoreConfig) -> list[str]:
+    """References of what an alias of each model points at; without an alias, of every version."""
+    return to_prove(_open(store), models, alias)
+
+
+def tell_proof(proof: Proof) -> Proof:
+    """Let whoever asked for news hear of one version, and the run's log."""
+    _tell(proof)
+    get_run_logger().info("%s: %s", proof.reference, proof.outcome)
+    return proof
+
+
+@task(name="tabulate proofs", cache_policy=NO_CACHE)
+def tabulate_proofs(proofs: list[Proof]) -> None:
+    """Show how each version went as a table."""
+    passed = sum(proof.outcome == "verified" for proof in proofs)
+    rows = [proof.model_dump() for proof in proofs]
+    create_table_artifact(rows, key="reverified", description=f"{passed} of {len(proofs)} versions verified again")
+
+
+def accept_proofs(proofs: list[Proof]) -> list[Proof]:
+    """Let versions that all passed through; raise for others, so that the flow run fails with the reasons.
+
+    Raises:
+        UnsafeError: One was changed in the store, or is dangerous.
+        VerificationFailed: One is not the model that was trained.
+        RoundtripError: One could not be verified, for the reason of its class.
+    """
+    error = shortfall(proofs)
+    if error:
+        error.outcome = proofs
+        raise error
+    return proofs
 
 
 # Housekeeping
@@ -581,7 +623,8 @@ def _progress(config: TrainingConfig) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["accept", "build_environment", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
-           "inspect", "keep_table", "load_data", "measure", "measure_row", "measuring_with", "open_early", "publish",
-           "rebuild_from", "remove_garbage", "reporting_to", "return_elsewhere", "rows_of", "send_alarm", "serialize",
-           "show_alarm", "tabulate", "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "accept_proofs", "build_environment", "check_store", "conclude", "define", "fetch",
+           "find_garbage", "find_version", "find_versions", "inspect", "keep_table", "load_data", "measure",
+           "measure_row", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage",
+           "reporting_to", "return_elsewhere", "rows_of", "send_alarm", "serialize", "show_alarm", "tabulate",
+           "tabulate_proofs", "tell_proof", "train_with_custom_loop", "train_with_fit"]  # fmt: skip
