@@ -69,7 +69,8 @@ def _named(client: SyncPrefectClient, name: str) -> list[Automation]:
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
-    return AutomationCore.model_validate(automation.model_dump()).model_dump(mode="json", exclude={"owner_resource"})
+    """What an automation does, without what the server adds; as Python's values, for its sets come in any order."""
+    return AutomationCore.model_validate(automation.model_dump()).model_dump(exclude={"owner_resource"})
 
 
 def _read(path: Path) -> list[AutomationCore]:

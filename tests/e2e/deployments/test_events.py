@@ -1,0 +1,191 @@
+"""Events: an outside publisher's starts the proof; verdicts and promotions are told; alarms are raised without a worker."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.automations import SHIPPED, install
+from flows.cli import cli
+from tasks.storage import Manifest, Store, layout, publish, resolve
+from tasks.verification import read_verdicts
+from tests import bundles, samples
+from tests.e2e.deployments.production import Prefect, Worker, eventually
+from tests.storage.samples import put
+
+pytestmark = pytest.mark.e2e
+
+
+def foreign(store: Store, folder: Path) -> Manifest:
+    """A version that somebody published without any flow run of ours."""
+    data = samples.classes()
+    manifest = bundles.written(*samples.trained("tasks.definitions.builtin:mlp", data), data, "keras-archive", folder)
+    publish(store, folder, manifest)
+    return manifest
+
+
+def test_a_version_from_outside_is_proved_promoted_and_refused_once_it_is_damaged(
+    prefect: Prefect, worker: Worker, store: Store, tmp_path: Path
+) -> None:
+    manifest = foreign(store, tmp_path / "bundle")
+    reference, resource = f"model@{manifest.version}", f"roundtrip.version.{manifest.version}"
+    payload = json.dumps({"model": "model", "version": manifest.version})
+
+    # As the README has it for publishers outside of this project.
+    prefect.command(
+        f"prefect event emit roundtrip.version.published --resource-id {resource} --payload {shlex.quote(payload)}"
+    )
+    returned = worker.finished(prefect.deployment("return"))
+
+    assert returned["state"]["type"] == "COMPLETED", worker.complaint(returned)
+    assert returned["parameters"]["reference"] == reference
+    (verified,) = eventually(lambda: prefect.events("roundtrip.version.verified", worker.since), "the event of the verdict")
+    (promoted,) = eventually(lambda: prefect.events("roundtrip.version.promoted", worker.since), "the event of the alias")
+    (verdict,) = read_verdicts(store, "model", manifest.version)
+    uri = store.uri(layout.bundle("model", manifest.version)).rstrip("/")
+    common = {"model": "model", "version": manifest.version, "uri": uri, "format": "keras-archive", "store": {}}
+    common |= {"flow_run": returned["id"], "alias": "latest"}
+    assert common.items() <= verified["payload"].items()
+    assert verified["payload"]["verdict"]["id"] == verdict.id and verified["payload"]["verdict"]["passed"] is True
+    assert common.items() <= promoted["payload"].items() and promoted["payload"]["reason"] == "verified"
+    assert verified["resource"]["roundtrip.model"] == "model"
+    for event in (verified, promoted):
+        roles = {r["prefect.resource.role"]: r["prefect.resource.id"] for r in event["related"]}
+        assert roles["flow-run"] == f"prefect.flow-run.{returned['id']}" and roles["model"] == "roundtrip.model.model"
+
+    # The worker's cache has the file as it was: only who looks into the store sees this.
+    damaged = next(file for file in manifest.files if file.path.startswith("model/"))
+    put(store, layout.file(layout.bundle("model", manifest.version), damaged.path), b"x" * damaged.size)
+    prefect.run(prefect.deployment("reverify"), {}).raise_for_status()
+    again = worker.finished(prefect.deployment("reverify"))
+
+    assert again["state"]["type"] == "FAILED", worker.complaint(again)
+    assert reference in again["state"]["message"] and "is not what was published" in again["state"]["message"]
+    assert ("reverified", "table") in prefect.artifacts(again)
+    (refused,) = eventually(lambda: prefect.events("roundtrip.version.refused", worker.since), "the event of the refusal")
+    assert (
+        refused["payload"]["verdict"]["intact"] is False and "is not what was published" in refused["payload"]["reasons"][0]
+    )
+    assert resolve(store, "model") == ("model", manifest.version), "the alias stays until a person moves it"
+    alarm = worker.finished(prefect.deployment("notify"))
+    assert alarm["state"]["type"] == "COMPLETED", worker.complaint(alarm)
+    assert alarm["name"] == f"Refused: {reference}, and `latest` points at it"
+    assert alarm["parameters"]["details"]["verdict"]["id"] == refused["payload"]["verdict"]["id"]
+    assert prefect.artifacts(alarm) == {("notification", "markdown")}
+
+
+def test_a_promotion_at_a_desk_is_told_where_a_server_is_configured(
+    prefect: Prefect, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.proofs import proved
+    from tests.storage.samples import published
+
+    since, version = datetime.now(UTC), published(store, tmp_path / "bundle").version
+    proved(store, "digits", version)
+
+    with client_of(prefect, monkeypatch):
+        for _ in range(2):  # the second moves nothing, and tells nothing
+            assert CliRunner().invoke(cli, ["promote", f"digits@{version}", "--alias", "production"]).exit_code == 0
+
+    (told,) = eventually(lambda: prefect.events("roundtrip.version.promoted", since), "the event of the alias")
+    assert told["payload"]["alias"] == "production" and told["payload"]["flow_run"] is None
+    assert told["resource"]["prefect.resource.name"] == f"digits@{version}"
+
+
+def test_prefects_own_command_takes_the_file_and_ours_any_number_of_times(
+    prefect: Prefect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {each["name"] for each in yaml.safe_load(SHIPPED.read_text())["automations"]}
+    with client_of(prefect, monkeypatch):
+        assert [each.done for each in install()] == ["unchanged"] * len(ours)
+
+        prefect.command(f"prefect automation create --from-file {SHIPPED}")
+        twice = prefect.automations()
+        assert all(twice.count(name) == 2 for name in ours)
+        install()
+        assert all(prefect.automations().count(name) == 1 for name in ours)
+
+        prefect.command("prefect automation pause 'crash zombies'")
+        with hastened(tmp_path):
+            enabled = {a["name"]: a["enabled"] for a in prefect.api.post("/automations/filter", json={}).json()}
+        assert enabled["crash zombies"] is False, "whoever paused it keeps it paused"
+        prefect.command("prefect automation resume 'crash zombies'")
+
+
+def test_zombies_late_runs_and_stale_models_raise_alarms_though_no_worker_is_up(
+    prefect: Prefect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = datetime.now(UTC)
+    with client_of(prefect, monkeypatch), hastened(tmp_path):
+        dead, alive = (running_run(prefect) for _ in range(2))
+        overdue = datetime.now(UTC) + timedelta(seconds=3)
+        news = {"labels": {"roundtrip.model": "stale"}, "payload": {"model": "stale", "version": "1"}}
+        prefect.emit("roundtrip.version.published", "roundtrip.version.1", "auto-scheduled", **news)
+        with prefect.scheduled(prefect.deployment("fidelity"), overdue, {}):
+            prefect.emit("prefect.flow-run.heartbeat", f"prefect.flow-run.{dead['id']}", "roundtrip")
+
+            def crashed() -> dict[str, Any] | None:
+                prefect.emit("prefect.flow-run.heartbeat", f"prefect.flow-run.{alive['id']}", "roundtrip")
+                state = prefect.state(dead)
+                return state if state["type"] == "CRASHED" else None
+
+            state = eventually(crashed, "the end of a zombie")
+            assert "no sign of life" in state["message"]
+            assert prefect.state(alive)["type"] == "RUNNING"
+
+            def skipped() -> list[dict[str, Any]]:
+                return [run for run in prefect.runs("fidelity", since) if run["state"]["name"] == "Skipped"]
+
+            (run,) = eventually(skipped, "the end of a run that is too late")
+
+        wanted = {f"crash zombies (prefect.flow-run.{dead['id']})", "no fresh version (stale)"}
+        wanted |= {f"skip what is too late (prefect.flow-run.{run['id']})"}
+
+        def alarms() -> bool:
+            return {f"Alarm: {name}" for name in wanted} <= {r["name"] for r in prefect.runs("notify", since)}
+
+        eventually(
+            alarms, "a run of `notify` for each alarm", lambda: str([r["name"] for r in prefect.runs("notify", since)])
+        )
+
+
+def running_run(prefect: Prefect) -> dict[str, Any]:
+    """A run that the server takes for running, of a process that nobody started."""
+    flow = prefect.deployment("weights-h5")["flow_id"]
+    state = {"type": "RUNNING", "name": "Running"}
+    body = {"flow_id": flow, "tags": ["roundtrip"], "state": state}
+    return prefect.api.post("/flow_runs/", json=body).raise_for_status().json()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def client_of(prefect: Prefect, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process as a client of the server."""
+    url = prefect.environment["PREFECT_API_URL"]
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    with temporary_settings({PREFECT_API_URL: url}):  # Prefect read its settings when a test before this imported it
+        yield
+
+
+@contextmanager
+def hastened(folder: Path) -> Iterator[None]:
+    """The shipped automations, but with ten seconds for hours; afterwards as they are shipped."""
+    automations = yaml.safe_load(SHIPPED.read_text())["automations"]
+    for each in automations:
+        each["trigger"]["within"] = 10
+    hasty = folder / "hasty.yaml"
+    hasty.write_text(yaml.safe_dump({"automations": automations}))
+    assert {each.done for each in install(hasty)} == {"updated"}
+    try:
+        yield
+    finally:
+        assert {each.done for each in install()} == {"updated"}
