@@ -54,7 +54,7 @@ def _install(client: SyncPrefectClient, wanted: AutomationCore) -> Installed:
         return Installed(wanted.name, "created")
     first, *others = there
     for each in others:
-        client.request("DELETE", "/automations/{id}", {"id": each.id})
+        client.request("DELETE", "/automations/{id}", path_params={"id": each.id})
     wanted = wanted.model_copy(update={"enabled": first.enabled})
     if _content(first) == _content(wanted):
         return Installed(wanted.name, "unchanged")
