@@ -128,6 +128,8 @@ def test_the_job_of_a_run_in_kubernetes_is_what_kubernetes_knows(tmp_path: Path)
         return node.replace("{{ name }}", "run") if isinstance(node, str) else node
 
     job = filled(pool["job_configuration"]["job_manifest"])
+    # Prefect's worker refuses a template without these two, at a place where Kubernetes does not know and so ignores them.
+    assert [job["spec"]["template"]["spec"].pop(name) for name in ("parallelism", "completions")] == [1, 1]
     rendered = tmp_path / "job.yaml"
     rendered.write_text(yaml.safe_dump(job))
 
@@ -160,7 +162,10 @@ def test_every_alarm_is_waited_for_by_its_name() -> None:
     triggers = {each["name"]: each for each in DEPLOYMENTS["notify"]["triggers"]}
     alarms = [AutomationCore.model_validate(each) for each in AUTOMATIONS]
 
-    assert triggers["tell of alarms"]["match"]["prefect.resource.name"] == [alarm.name for alarm in alarms]
+    marked, stale = (
+        triggers[f"tell of {what}"]["match"]["prefect.resource.name"] for what in ("marked runs", "stale models")
+    )
+    assert [*marked, stale] == [alarm.name for alarm in alarms]
     for trigger in triggers.values():
         DeploymentEventTrigger.model_validate(trigger)
 

@@ -68,8 +68,15 @@ class Prefect:
         finally:
             self.api.delete(f"{schedules}/{created['id']}").raise_for_status()
 
-    def run(self, deployment: Mapping[str, Any], parameters: Mapping[str, Any]) -> httpx.Response:
-        return self.api.post(f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": parameters})
+    def run(self, deployment: Mapping[str, Any], parameters: Mapping[str, Any], *tags: str) -> httpx.Response:
+        body = {"parameters": parameters, "tags": tags}
+        return self.api.post(f"/deployments/{deployment['id']}/create_flow_run", json=body)
+
+    def cancel(self, runs: list[dict[str, Any]]) -> None:
+        """End runs that nobody began, so that the next test's worker does not find them."""
+        for run in runs:
+            state = {"type": "CANCELLED", "name": "Cancelled"}
+            self.api.post(f"/flow_runs/{run['id']}/set_state", json={"state": state, "force": True}).raise_for_status()
 
     def command(self, command: str) -> str:
         """What a documented command prints; it must succeed."""

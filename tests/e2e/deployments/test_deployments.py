@@ -55,18 +55,21 @@ def test_a_scheduled_run_publishes_and_its_event_starts_the_proof(prefect: Prefe
         assert beats and "prefect.tag.roundtrip" in {r["prefect.resource.id"] for r in beats[0]["related"]}
 
 
-def test_bad_input_fails_the_run_with_our_message_and_publishes_nothing(
+def test_bad_input_fails_the_run_with_our_message_publishes_nothing_and_is_told(
     prefect: Prefect, worker: Worker, store: Store
 ) -> None:
     scenario = prefect.deployment("weights-h5")
-    answer = prefect.run(scenario, {"data": {"source": "nope.npz"}})
-    answer.raise_for_status()
+    # As a schedule tags its runs.
+    prefect.run(scenario, {"data": {"source": "nope.npz"}}, "auto-scheduled").raise_for_status()
 
     run = worker.finished(scenario)
 
     assert run["state"]["type"] == "FAILED"
     assert "There is no file nope.npz." in run["state"]["message"]
     assert list_models(store) == []
+    alarm = worker.finished(prefect.deployment("notify"))
+    assert alarm["name"] == f"Failed: the scheduled run {run['name']}"
+    assert "There is no file nope.npz." in str(alarm["parameters"]["details"])
 
 
 def test_what_was_published_to_another_store_is_returned_from_there(prefect: Prefect, worker: Worker, store: Store) -> None:

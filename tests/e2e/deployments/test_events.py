@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -128,35 +128,30 @@ def test_zombies_late_runs_and_stale_models_raise_alarms_though_no_worker_is_up(
     since = datetime.now(UTC)
     with client_of(prefect, monkeypatch), hastened(tmp_path):
         dead, alive = (running_run(prefect) for _ in range(2))
-        overdue = datetime.now(UTC) + timedelta(seconds=3)
         news = {"labels": {"roundtrip.model": "stale"}, "payload": {"model": "stale", "version": "1"}}
         prefect.emit("roundtrip.version.published", "roundtrip.version.1", "auto-scheduled", **news)
-        with prefect.scheduled(prefect.deployment("fidelity"), overdue, {}):
-            prefect.emit("prefect.flow-run.heartbeat", f"prefect.flow-run.{dead['id']}", "roundtrip")
+        # Not by a schedule: the server reacts to a run that was only just planned by one after a quarter of an hour.
+        overdue = prefect.run(prefect.deployment("fidelity"), {}, "auto-scheduled").raise_for_status().json()
+        asked_for = prefect.run(prefect.deployment("fidelity"), {}).raise_for_status().json()
+        prefect.emit("prefect.flow-run.heartbeat", f"prefect.flow-run.{dead['id']}", "roundtrip")
 
-            def crashed() -> dict[str, Any] | None:
-                prefect.emit("prefect.flow-run.heartbeat", f"prefect.flow-run.{alive['id']}", "roundtrip")
-                state = prefect.state(dead)
-                return state if state["type"] == "CRASHED" else None
+        def both() -> bool:
+            prefect.emit("prefect.flow-run.heartbeat", f"prefect.flow-run.{alive['id']}", "roundtrip")
+            return prefect.state(dead)["type"] == "CRASHED" and prefect.state(overdue)["name"] == "Skipped"
 
-            state = eventually(crashed, "the end of a zombie")
-            assert "no sign of life" in state["message"]
-            assert prefect.state(alive)["type"] == "RUNNING"
-
-            def skipped() -> list[dict[str, Any]]:
-                return [run for run in prefect.runs("fidelity", since) if run["state"]["name"] == "Skipped"]
-
-            (run,) = eventually(skipped, "the end of a run that is too late")
+        eventually(both, "the end of a zombie, and of a run that is too late")
+        assert "no sign of life" in prefect.state(dead)["message"]
+        assert prefect.state(overdue)["type"] == "CANCELLED"
+        assert (prefect.state(alive)["type"], prefect.state(asked_for)["name"]) == ("RUNNING", "Late")
 
         wanted = {f"crash zombies (prefect.flow-run.{dead['id']})", "no fresh version (stale)"}
-        wanted |= {f"skip what is too late (prefect.flow-run.{run['id']})"}
+        wanted |= {f"skip what is too late (prefect.flow-run.{overdue['id']})"}
 
-        def alarms() -> bool:
-            return {f"Alarm: {name}" for name in wanted} <= {r["name"] for r in prefect.runs("notify", since)}
+        def raised() -> set[str]:
+            return {run["parameters"]["subject"].removeprefix("Alarm: ") for run in prefect.runs("notify", since)}
 
-        eventually(
-            alarms, "a run of `notify` for each alarm", lambda: str([r["name"] for r in prefect.runs("notify", since)])
-        )
+        eventually(lambda: wanted <= raised(), "a run of `notify` for each alarm", lambda: str(raised()))
+        prefect.cancel([asked_for, *prefect.runs("notify", since), *prefect.runs("return", since)])
 
 
 def running_run(prefect: Prefect) -> dict[str, Any]:
