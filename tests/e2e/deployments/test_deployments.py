@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from flows.scenarios import SCENARIOS
 from tasks.settings import StoreConfig
+from tasks.shared_server import free_ports
 from tasks.storage import Store, list_models, list_versions, open_store, resolve
 from tasks.verification import read_verdicts
 from tests.e2e.deployments.production import (
     CREATE_POOL,
     DEPLOY,
+    ENDED,
     INSTALL,
     ROOT,
     SMALL,
@@ -22,9 +32,13 @@ from tests.e2e.deployments.production import (
     Worker,
     at_least,
     eventually,
+    running,
+    tail,
 )
 
 pytestmark = pytest.mark.e2e
+
+QUICK = {"data": {"source": "nope.npz"}}  # fails before TensorFlow is needed
 
 
 def test_a_scheduled_run_publishes_and_its_event_starts_the_proof(prefect: Prefect, worker: Worker, store: Store) -> None:
@@ -80,6 +94,47 @@ def test_what_was_published_to_another_store_is_returned_from_there(prefect: Pre
 
     assert returned["state"]["type"] == "COMPLETED", worker.complaint(returned)
     assert [m.latest is not None for m in list_models(open_store(elsewhere))] == [True]
+
+
+def test_late_runs_begin_once_when_a_worker_comes_and_two_schedules_do_not_collide(
+    prefect: Prefect, s3_environment: dict[str, str], tmp_path: Path
+) -> None:
+    since, due = datetime.now(UTC), datetime.now(UTC) + timedelta(seconds=5)
+    waits, gives_way = prefect.deployment("weights-h5"), prefect.deployment("gc")
+    output, (port,) = tmp_path / "worker.log", free_ports(1)
+    environment = {**prefect.environment, **s3_environment, "PREFECT_WORKER_WEBSERVER_PORT": str(port)}
+
+    def runs(*states: str) -> list[dict[str, Any]]:
+        """The four runs that were due, once each of them is in one of the states."""
+        found = [run for name in ("weights-h5", "gc") for run in prefect.runs(name, since) if run["auto_scheduled"]]
+        due_now = [run for run in found if datetime.fromisoformat(run["expected_start_time"]) < due + timedelta(hours=1)]
+        there = len(due_now) == 4 and all({run["state"]["name"], run["state"]["type"]} & set(states) for run in due_now)
+        return due_now if there else []
+
+    with ExitStack() as schedules:
+        for deployment, parameters in ((waits, QUICK), (waits, QUICK), (gives_way, {}), (gives_way, {})):
+            schedules.enter_context(prefect.scheduled(deployment, due, parameters))
+            due += timedelta(milliseconds=1)  # the server takes the same time twice for one schedule
+        eventually(lambda: runs("Late"), "four runs that are late, for there is no worker")
+        assert not healthy(port)
+        with running(f"{START_WORKER} --with-healthcheck", environment, output):
+            ended = eventually(lambda: runs(*ENDED), "the end of four runs", lambda: tail(output))
+            assert healthy(port), "the image asks the worker for its health by this command"
+
+    first, second = sorted((r for r in ended if r["deployment_id"] == waits["id"]), key=lambda r: str(r["start_time"]))
+    assert {first["state"]["type"], second["state"]["type"]} == {"FAILED"}
+    assert first["run_count"] == second["run_count"] == 1
+    assert first["end_time"] <= second["start_time"], "the second waits for the slot of the first"
+    states = sorted(run["state"]["type"] for run in ended if run["deployment_id"] == gives_way["id"])
+    assert states == ["CANCELLED", "COMPLETED"], "of two that would find the same, one is enough"
+
+
+def healthy(port: int) -> bool:
+    """What the image's HEALTHCHECK says of the worker at a port."""
+    (check,) = re.findall(r"HEALTHCHECK.*\\\n +CMD (\[.*\])", (ROOT / "deployments" / "Dockerfile").read_text())
+    _, *arguments = json.loads(check)
+    environment = os.environ | {"PREFECT_WORKER_WEBSERVER_PORT": str(port)}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, check=False).returncode == 0
 
 
 def test_the_form_describes_and_bounds_every_field(prefect: Prefect) -> None:

@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import json
+import queue
+import re
 import shlex
+import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.automations import SHIPPED, install
 from flows.cli import cli
-from tasks.storage import Manifest, Store, layout, publish, resolve
+from flows.notify import notify
+from tasks.errors import InputError
+from tasks.storage import Store, layout, resolve
 from tasks.verification import read_verdicts
-from tests import bundles, samples
-from tests.e2e.deployments.production import Prefect, Worker, eventually
+from tests import bundles
+from tests.e2e.deployments.production import ROOT, Prefect, Worker, eventually
 from tests.storage.samples import put
 
 pytestmark = pytest.mark.e2e
 
 
-def foreign(store: Store, folder: Path) -> Manifest:
-    """A version that somebody published without any flow run of ours."""
-    data = samples.classes()
-    manifest = bundles.written(*samples.trained("tasks.definitions.builtin:mlp", data), data, "keras-archive", folder)
-    publish(store, folder, manifest)
-    return manifest
-
-
 def test_a_version_from_outside_is_proved_promoted_and_refused_once_it_is_damaged(
     prefect: Prefect, worker: Worker, store: Store, tmp_path: Path
 ) -> None:
-    manifest = foreign(store, tmp_path / "bundle")
+    manifest = bundles.foreign(store, tmp_path / "bundle")
     reference, resource = f"model@{manifest.version}", f"roundtrip.version.{manifest.version}"
     payload = json.dumps({"model": "model", "version": manifest.version})
 
@@ -102,6 +102,43 @@ def test_a_promotion_at_a_desk_is_told_where_a_server_is_configured(
     assert told["resource"]["prefect.resource.name"] == f"digits@{version}"
 
 
+def test_the_event_of_a_publisher_without_prefect_is_taken_as_the_readme_has_it(prefect: Prefect) -> None:
+    (call,) = re.findall(r"```sh\n(curl .*?)```", (ROOT / "deployments" / "README.md").read_text(), re.DOTALL)
+    since, version = datetime.now(UTC), layout.new_version()
+    environment = {**prefect.environment, "PREFECT_API_AUTH_STRING": "nobody:asks"}
+
+    subprocess.run(["bash", "-euc", call.replace("VERSION", version)], env=environment, check=True, capture_output=True)
+
+    eventually(lambda: prefect.events("roundtrip.version.published", since), "the event")
+    started = eventually(lambda: prefect.runs("return", since), "the run that it starts")
+    assert [run["parameters"] for run in started] == [{"reference": f"digits@{version}", "store": {}}]
+    prefect.cancel(started)
+
+
+def test_an_alarm_is_sent_by_a_notification_block_from_the_flow_or_from_the_server_itself(
+    prefect: Prefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client_of(prefect, monkeypatch), inbox() as (url, letters):
+        body = {"text": "{{subject}}: {{body}}"}
+        block = CustomWebhookNotificationBlock(name="ops", url=url, json_data=body).save("ops", overwrite=True)
+
+        notify("something is wrong", {"model": "digits"}, "custom-webhook/ops")
+        assert "something is wrong" in letters.get(timeout=60) and not letters.qsize()
+
+        automation = {
+            "name": "from the server",
+            "trigger": {"expect": ["test.alarm"], "match": {"prefect.resource.id": "test.*"}},
+            "actions": [{"type": "send-notification", "block_document_id": str(block), "subject": "S", "body": "B"}],
+        }
+        there = prefect.api.post("/automations/", json=automation).raise_for_status().json()["id"]
+        prefect.emit("test.alarm", "test.1")
+        assert "S: B" in letters.get(timeout=60)
+        prefect.api.delete(f"/automations/{there}").raise_for_status()
+
+        with pytest.raises(InputError, match="no Prefect block 'custom-webhook/nobody'"):
+            notify("something is wrong", None, "custom-webhook/nobody")
+
+
 def test_prefects_own_command_takes_the_file_and_ours_any_number_of_times(
     prefect: Prefect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +197,23 @@ def running_run(prefect: Prefect) -> dict[str, Any]:
     state = {"type": "RUNNING", "name": "Running"}
     body = {"flow_id": flow, "tags": ["roundtrip"], "state": state}
     return prefect.api.post("/flow_runs/", json=body).raise_for_status().json()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def inbox() -> Iterator[tuple[str, queue.Queue[str]]]:
+    """A web server that takes what is sent to it, and what it took."""
+    letters: queue.Queue[str] = queue.Queue()
+
+    class Taker(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            letters.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Taker) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", letters
+        server.shutdown()
 
 
 @contextmanager
