@@ -74,11 +74,10 @@ def shortfall(proofs: Sequence[Proof]) -> RoundtripError | None:
     refused = [proof for proof in wrong if proof.outcome == "refused"]
     kinds = {proof.kind for proof in refused or wrong}
     grave = next((kind for kind in (UnsafeError.kind, VerificationFailed.kind) if kind in kinds), None)
+    passed, missed = len(proofs) - len(wrong), len(wrong) - len(refused)
+    counts = f"Of {len(proofs)} versions: {passed} verified, {len(refused)} refused, {missed} could not be verified."
     lines = "".join(f"\n  {proof.reference}: {_in_one_line(proof.why)}" for proof in wrong)
-    message = (
-        f"Of {len(proofs)} versions {len(refused)} were refused, and {len(wrong) - len(refused)} could not be verified."
-    )
-    return from_json({"kind": grave or (refused or wrong)[0].kind, "message": message + lines})
+    return from_json({"kind": grave or wrong[0].kind, "message": counts + lines})
 
 
 def _in_one_line(text: str | None) -> str:

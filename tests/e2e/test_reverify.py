@@ -28,6 +28,6 @@ def test_one_command_looks_at_all_of_them_and_ends_with_the_gravest(
     assert [v["reference"] for v in result.document["versions"]] == [f"model@{m.version}" for m in (fine, damaged)]
     assert [v["outcome"] for v in result.document["versions"]] == ["verified", "refused"]
     assert result.document["passed"] is False
-    assert result.document["error"]["message"].startswith("Of 2 versions 1 were refused, and 0 could not be verified.")
+    assert result.document["error"]["message"].startswith("Of 2 versions: 1 verified, 1 refused, 0 could not be verified.")
     assert [[v.passed for v in read_verdicts(store, "model", m.version)] for m in (fine, damaged)] == [[True], [False]]
     assert resolve(store, "model") == ("model", fine.version)

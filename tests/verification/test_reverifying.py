@@ -67,5 +67,5 @@ def test_the_gravest_thing_decides_and_every_version_is_named() -> None:
     assert type(shortfall([unreachable, differs])) is VerificationFailed
     worst = shortfall([fine, differs, unreachable, tampered])
     assert type(worst) is UnsafeError
-    assert str(worst).startswith("Of 4 versions 2 were refused, and 1 could not be verified.\n")
+    assert str(worst).startswith("Of 4 versions: 1 verified, 2 refused, 1 could not be verified.\n")
     assert len(str(worst).splitlines()) == 4 and "fine@1" not in str(worst)
