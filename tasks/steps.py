@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -29,9 +30,10 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.events import emit_event
+from prefect.context import SyncClientContext
+from prefect.events import Event as Message
 from prefect.futures import PrefectFuture
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from tasks import data, definitions, events, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
@@ -362,8 +364,28 @@ def _emit_verdict(place: storage.Store, ref: VersionRef, manifest: Manifest, ver
 
 
 def _emit(event: events.Event) -> None:
-    """Send an event; Prefect adds the run, its deployment and their tags."""
-    emit_event(event=event.name, resource=event.resource, related=event.related, payload=event.payload)
+    """Send an event, with the run, its deployment and its tags beside it, and wait until the server has it.
+
+    Not by Prefect's `emit_event`, which hands it to a socket in the background: when a server on SQLite stalled for a
+    minute, what that held was lost without a word, and who waited for it waited in vain.
+    """
+    related = [*event.related]
+    if flow_run.id:
+        related.append(_resource("flow-run", flow_run.id) | {"prefect.resource.name": flow_run.name or ""})
+        related += [_resource("tag", tag) for tag in sorted(set(flow_run.tags))]
+    if deployment.id:
+        related.append(_resource("deployment", deployment.id))
+    message = Message(event=event.name, resource=event.resource, related=related, payload=event.payload)
+    try:
+        with SyncClientContext.get_or_create() as context:
+            context.client.request("POST", "/events", json=[message.model_dump(mode="json")])
+    except httpx.HTTPError as error:
+        # What it tells of is done, and not undone for this.
+        get_run_logger().warning("Prefect was not told of %s: %s", event.name, error)
+
+
+def _resource(kind: str, name: object) -> dict[str, str]:
+    return {"prefect.resource.id": f"prefect.{kind}.{name}", "prefect.resource.role": kind}
 
 
 def _this_run() -> str | None:

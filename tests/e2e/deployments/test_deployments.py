@@ -61,6 +61,11 @@ def test_a_scheduled_run_publishes_and_its_event_starts_the_proof(prefect: Prefe
     assert [line.partition(":")[0] for line in epochs] == ["epoch 1 of 2", "epoch 2 of 2"]
     assert prefect.artifacts(trained) >= {("training", "progress"), ("model-card", "markdown")}
     assert prefect.artifacts(returned) >= {("verdict", "markdown"), ("fidelity", "table")}
+    # By this tag the automation `no fresh version` knows that a schedule published it.
+    (published,) = prefect.events("roundtrip.version.published", worker.since)
+    roles = {r["prefect.resource.id"]: r["prefect.resource.role"] for r in published["related"]}
+    assert roles["prefect.tag.auto-scheduled"] == "tag" and roles[f"prefect.flow-run.{trained['id']}"] == "flow-run"
+    assert roles[f"prefect.deployment.{scenario['id']}"] == "deployment"
     # Both tell that they live, and by which tag an automation knows them.
     for run in (trained, returned):
         beats = prefect.events(
