@@ -48,9 +48,9 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     arguments = " ".join(f"{k}={v!r}" for k, v in manifest.definition.arguments.items())
-    rows = [
+    rows: list[tuple[str, str | Text]] = [
         ("version", f"{manifest.model}@{manifest.version}"),
-        ("aliases", ", ".join(aliases) or "none"),
+        ("aliases", Text.assemble(", ".join(aliases) or "none", *_doubt(verdicts, aliases))),
         ("where", uri),
         ("created", _time(manifest.created)),
         ("format", manifest.format),
@@ -69,6 +69,14 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _doubt(verdicts: Sequence[Verdict], aliases: Sequence[str]) -> list[tuple[str, str]]:
+    """A word on aliases that point at a version which failed since it was promoted; they don't move by themselves."""
+    here = [verdict for verdict in verdicts if not verdict.elsewhere]
+    if not aliases or not here or here[-1].passed:
+        return []
+    return [("  but its last verification refused it; `rollback` moves an alias back", "bold red")]
 
 
 def history(histories: Mapping[str, Sequence[Revision]]) -> Table:

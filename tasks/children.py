@@ -136,9 +136,12 @@ class Child:
         self.end()
 
     def kill(self) -> None:
-        """Kill the child where it still runs; whoever waits for its answer is told that it died."""
+        """Kill the child and what it started, from any thread; whoever waits for its answer is told that it died."""
         with contextlib.suppress(ChildDied, ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except ProcessLookupError:  # gone, or so young that it has no group of its own yet
+                os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> None:
         """End the child and whatever it started; done when it is gone."""

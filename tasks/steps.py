@@ -8,6 +8,7 @@ boto3's own attempts. What fails by bad input is not, for it would fail again.
 from __future__ import annotations
 
 import atexit
+import json
 import re
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -33,12 +35,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.events import emit_event
+from prefect.context import SyncClientContext
+from prefect.events import Event as Message
 from prefect.futures import PrefectFuture
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.utilities.urls import url_for
 
-from tasks import data, definitions, safety, serialization, storage, training, verification
+from tasks import data, definitions, events, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
 from tasks.errors import DeniedError, ForbiddenError, InputError, RoundtripError, UnreachableError, UnsafeError
@@ -46,6 +49,7 @@ from tasks.observing import about, name_subjects
 from tasks.serialization import Bundle
 from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
+from tasks.storage.aliases import current
 from tasks.storage.conformance import check_store as probe_store
 from tasks.storage.transfer import Progress, Snapshot
 from tasks.storage.versions import reference
@@ -62,6 +66,7 @@ from tasks.verification.fidelity.document import table_html, table_markdown
 from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_without
 from tasks.verification.report import html_report, human_bytes
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
+from tasks.verification.reverifying import Proof, shortfall, to_prove
 from tasks.verification.verdict import not_intact, unsafe
 
 name_subjects()  # in every log line of a run, from its beginning
@@ -71,7 +76,7 @@ _NOT_IN_KEYS = re.compile(r"[^a-z0-9-]+")
 _LOG_SECONDS, _TELL_SECONDS = 5.0, 0.5  # between two words on a transfer, to the log and to a listener
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Returned | Row | Cell | Snapshot | str], None]
+Listener = Callable[[Epoch | VersionRef | Returned | Row | Cell | Proof | Snapshot | str], None]
 _drafts: dict[Path, Manifest] = {}  # by bundle: another attempt at publishing goes on with the same version
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -94,7 +99,7 @@ def reporting_to(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def _tell(news: VersionRef | Returned | Row | Cell) -> None:
+def _tell(news: VersionRef | Returned | Row | Cell | Proof) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(news)
@@ -222,7 +227,7 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     place = _open(store)
     draft = _drafts.get(bundle.folder)
     if draft is None:
-        run = str(flow_run.id) if flow_run.id else None
+        run = _this_run()
         page = url_for("flow-run", obj_id=run) if run else None
         draft = describe(bundle, layout.model_name(name), layout.new_version(), training, run, page)
         (bundle.folder / "report.html").write_text(html_report(draft))
@@ -241,13 +246,7 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
             storage.StoredCheckpoints(place, ref.model).forget(bundle.run)
     _show_card(store, manifest)
     _tag(ref.model, ref.version)
-    emit_event(
-        event="roundtrip.version.published",
-        resource={"prefect.resource.id": f"roundtrip.version.{ref.version}", "prefect.resource.name": str(ref)},
-        # `store` as it was configured here, so that whoever reacts looks where this was published.
-        payload={"model": ref.model, "version": ref.version, "uri": ref.uri, "format": ref.format}
-        | {"store": store.model_dump()},
-    )
+    _emit(events.published(ref, store, _this_run()))
     _tell(ref)
     return ref
 
@@ -312,7 +311,7 @@ def _refuse(
     store: StoreConfig, manifest: Manifest, verdict: Verdict, error: UnsafeError, folder: Path | None = None
 ) -> None:
     """Keep the verdict on a version that is not loaded, show it, and let the error carry it."""
-    error.outcome = _recorded(_open(store), manifest, verdict, path=str(folder) if folder else "")
+    error.outcome = _recorded(store, manifest, verdict, path=str(folder) if folder else "")
     _show_verdict(store, manifest, verdict)
     _tell(error.outcome)
 
@@ -399,9 +398,8 @@ def conclude(
 ) -> Returned:
     """Make the verdict, keep it in the store, and move `latest` where it passed without an exception that somebody made."""
     about(flow_run=flow_run.id, model=manifest.model, version=manifest.version)
-    place = _open(store)
     verdict = verification.judge(manifest, measured, inspection)
-    returned = _recorded(place, manifest, verdict, path=str(folder))
+    returned = _recorded(store, manifest, verdict, path=str(folder))
     if returned.unwritten:
         get_run_logger().warning("%s", returned.unwritten)
     _show_verdict(store, manifest, verdict)
@@ -412,17 +410,60 @@ def conclude(
     return returned
 
 
-def _recorded(place: storage.Store, manifest: Manifest, verdict: Verdict, *, path: str) -> Returned:
+def _recorded(store: StoreConfig, manifest: Manifest, verdict: Verdict, *, path: str) -> Returned:
     """Keep a verdict and move `latest` where it passed here, without exceptions; who may only read has the proof too."""
+    place = _open(store)
+    ref = reference(place, manifest)
     latest, unwritten, lacking = False, None, f"The verdict is not in the store and `{layout.LATEST}` did not move"
+    kept = False
     try:
         verification.record(place, verdict)
-        lacking = f"`{layout.LATEST}` did not move"
+        kept, lacking = True, f"`{layout.LATEST}` did not move"
         here = verdict.passed and not verdict.allowed and not verdict.elsewhere
         latest = here and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
     except ForbiddenError as error:
         unwritten = f"{lacking}: {error}"
-    return Returned(version=reference(place, manifest), path=path, verdict=verdict, latest=latest, unwritten=unwritten)
+    if kept and not verdict.elsewhere:
+        _emit_verdict(place, ref, manifest, verdict, store)
+    return Returned(version=ref, path=path, verdict=verdict, latest=latest, unwritten=unwritten)
+
+
+def _emit_verdict(place: storage.Store, ref: VersionRef, manifest: Manifest, verdict: Verdict, store: StoreConfig) -> None:
+    """Tell of a verdict that is in the store, and of `latest` where it was this verdict that moved it."""
+    pointer = current(place, ref.model, layout.LATEST)
+    points = pointer is not None and pointer.version == ref.version
+    _emit(events.judged(ref, verdict, manifest, store, _this_run(), layout.LATEST if points else None))
+    if pointer is not None and points and pointer.verdict == verdict.id:
+        _emit(events.promoted(ref, pointer, manifest, store, _this_run()))
+
+
+def _emit(event: events.Event) -> None:
+    """Send an event, with the run, its deployment and its tags beside it, and wait until the server has it.
+
+    Not by Prefect's `emit_event`, which hands it to a socket in the background: when a server on SQLite stalled for a
+    minute, what that held was lost without a word, and who waited for it waited in vain.
+    """
+    related = [*event.related]
+    if flow_run.id:
+        related.append(_resource("flow-run", flow_run.id) | {"prefect.resource.name": flow_run.name or ""})
+        related += [_resource("tag", tag) for tag in sorted(set(flow_run.tags))]
+    if deployment.id:
+        related.append(_resource("deployment", deployment.id))
+    message = Message(event=event.name, resource=event.resource, related=related, payload=event.payload)
+    try:
+        with SyncClientContext.get_or_create() as context:
+            context.client.request("POST", "/events", json=[message.model_dump(mode="json")])
+    except httpx.HTTPError as error:
+        # What it tells of is done, and not undone for this.
+        get_run_logger().warning("Prefect was not told of %s: %s", event.name, error)
+
+
+def _resource(kind: str, name: object) -> dict[str, str]:
+    return {"prefect.resource.id": f"prefect.{kind}.{name}", "prefect.resource.role": kind}
+
+
+def _this_run() -> str | None:
+    return str(flow_run.id) if flow_run.id else None
 
 
 @task(name="return elsewhere", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
@@ -522,8 +563,49 @@ def accept(returned: Returned) -> Returned:
     """
     error = refusal(returned)
     if error:
+        error.outcome = returned
         raise error
     return returned
+
+
+# What is verified again
+
+
+@task(name="find versions", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
+      retry_condition_fn=_is_bad_luck)  # fmt: skip
+def find_versions(models: list[str], alias: str | None, store: StoreConfig) -> list[str]:
+    """References of what an alias of each model points at; without an alias, of every version."""
+    return to_prove(_open(store), models, alias)
+
+
+def tell_proof(proof: Proof) -> Proof:
+    """Let whoever asked for news hear of one version, and the run's log."""
+    _tell(proof)
+    get_run_logger().info("%s: %s", proof.reference, proof.outcome)
+    return proof
+
+
+@task(name="tabulate proofs", cache_policy=NO_CACHE)
+def tabulate_proofs(proofs: list[Proof]) -> None:
+    """Show how each version went as a table."""
+    passed = sum(proof.outcome == "verified" for proof in proofs)
+    rows = [proof.model_dump() for proof in proofs]
+    create_table_artifact(rows, key="reverified", description=f"{passed} of {len(proofs)} versions verified again")
+
+
+def accept_proofs(proofs: list[Proof]) -> list[Proof]:
+    """Let versions that all passed through; raise for others, so that the flow run fails with the reasons.
+
+    Raises:
+        UnsafeError: One was changed in the store, or is dangerous.
+        VerificationFailed: One is not the model that was trained.
+        RoundtripError: One could not be verified, for the reason of its class.
+    """
+    error = shortfall(proofs)
+    if error:
+        error.outcome = proofs
+        raise error
+    return proofs
 
 
 # Housekeeping
@@ -552,6 +634,36 @@ def remove_garbage(planned: Plan, store: StoreConfig) -> list[Done]:
     freed = human_bytes(sum(d.bytes for d in results))
     create_table_artifact(rows, key="gc-removed", description=f"Removed from {planned.store}: {freed}")
     return results
+
+
+# Alarms
+
+
+@task(name="show alarm", cache_policy=NO_CACHE)
+def show_alarm(subject: str, details: dict[str, Any]) -> str:
+    """Write an alarm into the run's log and into an artifact; returns its text."""
+    text = json.dumps(details, indent=1, default=str)
+    get_run_logger().warning("%s\n%s", subject, text)
+    create_markdown_artifact(f"# {subject}\n\n```json\n{text}\n```\n", key="notification", description=subject)
+    return text
+
+
+@task(name="send alarm", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30], retry_jitter_factor=0.5)
+def send_alarm(subject: str, text: str, block: str) -> None:
+    """Send an alarm through a Prefect notification block."""
+    import prefect.blocks.notifications  # noqa: F401  # so that Prefect knows their types
+    from prefect.blocks.abstract import NotificationBlock
+    from prefect.blocks.core import Block
+
+    try:
+        sender: Any = Block.load(block)
+    except ValueError as error:
+        raise InputError(f"There is no Prefect block {block!r}. Write its type and name: slack-webhook/NAME.") from error
+    if not isinstance(sender, NotificationBlock):
+        raise InputError(f"The Prefect block {block!r} sends no notifications.")
+    notify: Any = sender.notify  # declared to be asynchronous; called from here it is not
+    with sender.raise_on_failure():
+        notify(text, subject)
 
 
 def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
@@ -607,7 +719,8 @@ def _progress(config: TrainingConfig, model: str) -> Iterator[Report]:
     update_progress_artifact(artifact, 100.0)
 
 
-__all__ = ["accept", "build_environment", "check_store", "conclude", "define", "fetch", "find_garbage", "find_version",
-           "inspect", "keep_table", "load_data", "measure", "measure_row", "measuring_with", "open_early", "publish",
-           "rebuild_from", "remove_garbage", "reporting_to", "return_elsewhere", "rows_of", "serialize", "tabulate",
-           "train_with_custom_loop", "train_with_fit"]  # fmt: skip
+__all__ = ["accept", "accept_proofs", "build_environment", "check_store", "conclude", "define", "fetch",
+           "find_garbage", "find_version", "find_versions", "inspect", "keep_table", "load_data", "measure",
+           "measure_row", "measuring_with", "open_early", "publish", "rebuild_from", "remove_garbage",
+           "reporting_to", "return_elsewhere", "rows_of", "send_alarm", "serialize", "show_alarm", "tabulate",
+           "tabulate_proofs", "tell_proof", "train_with_custom_loop", "train_with_fit"]  # fmt: skip

@@ -54,6 +54,8 @@ def inspect(file: File, context: Context) -> Iterator[Finding | File]:
     for member in members:
         place = f"{file.name}: {member.name}"
         if member.name.endswith("/"):
+            if member.size or member.packed:
+                yield dangerous("malformed", place, "a folder with content, which readers take for a file")
             continue
         if keras and member.name not in _KERAS_MEMBERS and not member.name.startswith("assets/"):
             yield suspicious("unknown member", place, "nothing that Keras writes into an archive")
@@ -97,7 +99,7 @@ def _directory_place(data: memoryview) -> tuple[int, int, int, int]:
     tail = bytes(data[-_END_SIZE - _LONGEST_COMMENT :])
     found = tail.rfind(_END)
     if found < 0 or len(tail) - found < _END_SIZE:
-        raise MalformedError("the archive has no end: it was cut off")
+        raise MalformedError("it has no end of an archive: no zip file, or one that was cut off")
     end = len(data) - len(tail) + found
     _, _, _, count, size, offset, comment = struct.unpack_from("<HHHHIIH", tail, found + 4)
     if end + _END_SIZE + comment != len(data):

@@ -17,7 +17,7 @@ from tasks.safety.wire import Field, Wire
 _NODE, _LIBRARY = 1, 2
 _NAME, _OP, _INPUT, _ATTRIBUTE = 1, 2, 3, 5
 _KEY, _VALUE = 1, 2
-_TEXT, _TENSOR = 2, 8
+_TEXT, _TENSOR, _FILLED_IN = 2, 8, 9
 _SIGNATURE, _FUNCTION_NODE = 1, 3
 _TENSOR_SHAPE, _TENSOR_PACKED, _TENSOR_TEXT = 2, 4, 8
 _ARGUMENT_LISTS = {5, 6}  # `number_attr` and `type_list_attr`
@@ -158,11 +158,18 @@ class Graph:
         return node
 
     def _value(self, node: NodeDef, attribute: str) -> Iterator[Field]:
-        """The fields of the value of one attribute."""
+        """The fields of the value of one attribute.
+
+        Raises:
+            MalformedError: Whoever calls the function fills it in, so that it can't be told here.
+        """
         for at, end in self._wire.messages(_ATTRIBUTE, node.start, node.stop):
             if self._wire.last_text(_KEY, at, end) == attribute:
                 for value in self._wire.messages(_VALUE, at, end):
-                    yield from self._wire.fields(*value)
+                    for field in self._wire.fields(*value):
+                        if field[0] == _FILLED_IN:
+                            raise MalformedError(f"{node.name!r} leaves its {attribute} to whoever calls it")
+                        yield field
 
     def _tensors(self, node: NodeDef) -> Iterator[tuple[int, int]]:
         return ((at, end) for number, at, end in self._value(node, "value") if number == _TENSOR and end >= 0)

@@ -27,9 +27,11 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -50,6 +52,9 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", re.IGNORECASE)
 _DATED = 1_000_000_000 * 10**9  # nanoseconds: 9 September 2001
 _TRUSTED = 7 * 86_400.0  # seconds
 
+_Note = list[int | str]  # size, inode, modification time, change time, SHA-256
+
+_elsewhere: ContextVar[Path | None] = ContextVar("elsewhere", default=None)
 _held: dict[Path, IO[bytes]] = {}  # versions that this process uses, with their locks
 
 
@@ -115,7 +120,7 @@ def cached(store: Store, manifest: Manifest, moved: Moved = nobody, expect: Move
         InputError: The cache can't be written.
     """
     limit = size_limit()
-    place = _Place(cache_folder(), manifest.model, manifest.version)
+    place = _Place(_root(), manifest.model, manifest.version)
     held_before = place.folder in _held
     try:
         place.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +129,8 @@ def cached(store: Store, manifest: Manifest, moved: Moved = nobody, expect: Move
             lacking = _lacking(place, manifest)
             if lacking or not place.folder.exists():
                 _fill(store, place, manifest, lacking, moved, expect)
+            else:
+                _state(place.folder / layout.MANIFEST, manifest)
         if lacking:
             evict(place.root, limit)
     except BaseException as error:
@@ -142,10 +149,30 @@ def release(folder: Path) -> None:
         lock.close()
 
 
+@contextmanager
+def empty_cache() -> Iterator[None]:
+    """In this block every byte comes from the store: the cache is another one, empty at first and gone afterwards.
+
+    For who wants to know what is in the store, not what it is for whoever has it already.
+    """
+    with tempfile.TemporaryDirectory(prefix="roundtrip-cache-", ignore_cleanup_errors=True) as folder:
+        token = _elsewhere.set(Path(folder))
+        try:
+            yield
+        finally:
+            _elsewhere.reset(token)
+            for held in [each for each in _held if each.is_relative_to(folder)]:
+                release(held)
+
+
+def _root() -> Path:
+    return _elsewhere.get() or cache_folder()
+
+
 def blob_copied(entry: FileEntry, target: Path) -> bool:
     """Copy a file that the cache has to a place of its own, and hash the copy; False where there is none that is right."""
     try:
-        shutil.copyfile(_blob(cache_folder(), entry), target)
+        shutil.copyfile(_blob(_root(), entry), target)
     except OSError:
         return False
     return target.stat().st_size == entry.size and sha256_of(target) == entry.sha256
@@ -162,18 +189,18 @@ def _lacking(place: _Place, manifest: Manifest) -> list[FileEntry]:
     """Files that are not there or not right. What was hashed and found right is noted, and what is not declared removed."""
     there = _tidied(place, manifest)
     seen = _Seen.read(place.seen)
-    right: dict[str, list[int]] = {}
+    right: dict[str, _Note] = {}
     for entry in manifest.files:
         path = there.get(entry.path)
         if path is None or path.stat().st_size != entry.size:
             continue
-        facts = _facts(path)
-        if seen.files.get(entry.path) == facts:
-            right[entry.path] = facts
+        note = _note(path, entry)
+        if seen.files.get(entry.path) == note:
+            right[entry.path] = note
             continue
         _protect(path)
         if sha256_of(path) == entry.sha256:
-            right[entry.path] = _facts(path)
+            right[entry.path] = _note(path, entry)
     if right != seen.files:
         _Seen(seen.hashed or time.time(), right).write(place.seen)
     return [entry for entry in manifest.files if entry.path not in right]
@@ -198,10 +225,10 @@ def _tidied(place: _Place, manifest: Manifest) -> dict[str, Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the kernel said of files when they were hashed; a week later it says nothing any more."""
+    """What the kernel said of files when they were hashed, and their digests; a week later it says nothing any more."""
 
     hashed: float
-    files: dict[str, list[int]]
+    files: dict[str, _Note]
 
     @classmethod
     def read(cls, path: Path) -> _Seen:
@@ -214,9 +241,14 @@ class _Seen:
 
     def write(self, path: Path) -> None:
         # Without those that were written to since they were dated: they are hashed next time.
-        files = {name: facts for name, facts in self.files.items() if facts[2] == _DATED}
+        files = {name: note for name, note in self.files.items() if note[2] == _DATED}
         with _replacing(path) as new:
             new.write_text(json.dumps({"hashed": self.hashed, "files": files}))
+
+
+def _note(path: Path, entry: FileEntry) -> _Note:
+    # With the digest, for a store may come to name others for the version: then these are not the bytes that it names.
+    return [*_facts(path), entry.sha256]
 
 
 def _facts(path: Path) -> list[int]:
@@ -248,8 +280,7 @@ def _fill(
         download(store, prefix, new, wanted, moved, expect, journal=place.partial / "parts")
         for entry in wanted:
             _keep(place.root, entry, new / entry.path)
-        with _replacing(new / layout.MANIFEST) as file:
-            file.write_text(manifest.model_dump_json(indent=1))
+        _state(new / layout.MANIFEST, manifest)
         if place.folder.exists():
             for path in [*(entry.path for entry in lacking), layout.MANIFEST]:
                 _replace(new / path, place.folder / path)
@@ -266,8 +297,16 @@ def _fill(
     # Right as of now, by the hashes of the download and of the blobs.
     lacking_paths = {entry.path for entry in lacking}
     seen = _Seen.read(place.seen)
-    files = {entry.path: _facts(place.folder / entry.path) for entry in manifest.files if entry.path in lacking_paths}
+    files = {e.path: _note(place.folder / e.path, e) for e in manifest.files if e.path in lacking_paths}
     _Seen(seen.hashed or time.time(), seen.files | files).write(place.seen)
+
+
+def _state(path: Path, manifest: Manifest) -> None:
+    """Have a file say what the manifest does; it is left alone where it does so already."""
+    content = manifest.model_dump_json(indent=1).encode()
+    if not path.is_file() or path.read_bytes() != content:
+        with _replacing(path) as new:
+            new.write_bytes(content)
 
 
 def _link_blob(root: Path, entry: FileEntry, target: Path) -> bool:

@@ -28,6 +28,7 @@ from tasks.training.run import (
     check_steps,
     deciding_callbacks,
     ensure_compiled,
+    in_the_users_terms,
     order,
     silent,
     why_not_compiled,
@@ -72,7 +73,8 @@ def train_with_custom_loop(
     import keras
 
     ensure_compiled(model, dataset, config)
-    with Session(model, dataset, config, "custom", deciding_callbacks(config, callbacks), checkpointing) as session:
+    deciding = deciding_callbacks(config, callbacks)
+    with in_the_users_terms(dataset), Session(model, dataset, config, "custom", deciding, checkpointing) as session:
         loop = _Loop(model, config)
         listeners = keras.callbacks.CallbackList(
             callbacks_of(session, config, report),

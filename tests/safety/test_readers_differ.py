@@ -108,6 +108,14 @@ SAVED_MODELS: dict[str, Callable[[Path], Path]] = {
         folder, [], saves_to("s", text_constant("a", "evil"), node("s", "SelectV2", "x", "x", "a"))
     ),
     "a packed text": lambda folder: saved_model(folder, [], saves_to("j", PACKED_TEXT, node("j", "StringJoin", "x", "p"))),
+    "a text that the caller fills in": lambda folder: saved_model(
+        folder,
+        [],
+        saves_to("j", node("p", "Const", value=proto(9, "text")), node("j", "StringJoin", "x", "p")),
+    ),
+    "a log that the caller names": lambda folder: saved_model(
+        folder, [], [library_function("f", ["x"], [node("p", "PrintV2", "x", output_stream=proto(9, "log"))])]
+    ),
     "an input before those that a call hands on": lambda folder: saved_model(
         folder,
         [
@@ -230,4 +238,12 @@ def test_a_member_of_an_archive_with_a_second_name(tmp_path: Path) -> None:
         name = struct.pack("<BL", 1, zlib.crc32(info.filename.encode())) + b"config.json"
         info.extra = struct.pack("<HH", 0x7075, len(name)) + name
         file.writestr(info, EVIL)
+    assert dangers(path) == {"malformed"}
+
+
+def test_a_folder_of_an_archive_that_has_content(tmp_path: Path) -> None:
+    """NumPy reads it as an array like any other, whatever shape it declares."""
+    path = tmp_path / "state.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x.npy/", b"\x93NUMPY")
     assert dangers(path) == {"malformed"}

@@ -228,11 +228,20 @@ def test_the_nursery_forks_nothing_for_it(weights: tuple[Path, Manifest]) -> Non
         acting(weights, "nursery")
 
 
-@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "ROUNDTRIP_SIGNING_KEY", "MY_TOKEN"])
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ("PREFECT_API_AUTH_STRING", "hunter2"),
+        ("ROUNDTRIP_SIGNING_KEY", "hunter2"),
+        ("MY_TOKEN", "hunter2"),
+        ("DATABASE_URL", "postgresql://me:hunter2@localhost/db"),
+    ],
+)
 def test_secrets_of_the_environment_are_not_there(
-    weights: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, name: str
+    weights: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, name: str, secret: str
 ) -> None:
-    monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv(name, secret)
     monkeypatch.setenv("MY_SETTING", "kept")
     with pytest.raises(InputError, match="<None>"):
         acting(weights, "environment", name)

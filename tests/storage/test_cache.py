@@ -66,6 +66,28 @@ print(fetch(store, manifest, moved=moved.append), sum(moved))
 """
 
 
+# What the store names now
+
+
+def test_a_file_that_was_right_for_another_manifest_is_hashed_against_this_one(store: Store, tmp_path: Path) -> None:
+    """Who may write to the store could else have a cache vouch for bytes that are not there any more."""
+    (manifest,) = versions(store, tmp_path, 1)
+    fetch(store, manifest)
+    forged = tuple(f.model_copy(update={"sha256": "0" * 64}) if f.path == "own" else f for f in manifest.files)
+
+    with pytest.raises(UnsafeError, match="is not what was published"):
+        fetch(store, manifest.model_copy(update={"files": forged}))
+
+
+def test_the_manifest_in_the_folder_is_the_one_that_was_read(store: Store, tmp_path: Path) -> None:
+    (manifest,) = versions(store, tmp_path, 1)
+    path = fetch(store, manifest) / "manifest.json"
+    for damage in (path.unlink, lambda: path.write_bytes(b"\xff")):
+        damage()
+        fetch(store, manifest)
+        assert Manifest.model_validate_json(path.read_bytes()) == manifest
+
+
 # One file, kept once
 
 
@@ -373,3 +395,30 @@ def test_a_refused_version_is_not_held(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UnsafeError):
         fetch(store, manifest)
     assert cache._held == {}
+
+
+def test_past_the_cache_every_byte_comes_from_the_store_and_damage_there_is_seen(store: Store, tmp_path: Path) -> None:
+    manifest = published(store, tmp_path / "up")
+    fetch(store, manifest)
+    entry = manifest.files[0]
+    put(store, layout.file(layout.bundle(manifest.model, manifest.version), entry.path), b"x" * entry.size)
+    before = used()
+
+    assert bytes_of(fetch(store, manifest))[entry.path] != b"x" * entry.size, "the cache does not look"
+    for to in (None, tmp_path / "out"):
+        with cache.empty_cache(), pytest.raises(UnsafeError, match="is not what was published"):
+            fetch(store, manifest, to)
+
+    assert used() == before
+    assert bytes_of(fetch(store, manifest))[entry.path] != b"x" * entry.size
+
+
+def test_what_was_fetched_past_the_cache_is_gone_afterwards_and_held_by_nobody(store: Store, tmp_path: Path) -> None:
+    manifest = published(store, tmp_path / "up")
+
+    with cache.empty_cache():
+        folder = fetch(store, manifest)
+        assert set(FILES) <= set(bytes_of(folder))
+
+    assert not folder.exists()
+    assert not cache._held and not cache_folder().exists()

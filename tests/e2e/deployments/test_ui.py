@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as NotThere
 
 from tasks.storage import Store, list_versions
-from tests.e2e import test_deployments as production
+from tests.e2e.deployments import production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
