@@ -112,6 +112,7 @@ def test_the_form_describes_its_fields_and_offers_choices(page: Page, prefect: p
 def open_form(page: Page, deployment: str) -> None:
     page.get_by_role("link", name="Deployments").click()
     page.get_by_placeholder("Search deployments").fill(deployment)
+    expect(page).to_have_url(re.compile(f"={deployment}"))  # typing is searched for late, and would lead back to the list
     page.get_by_role("link", name=deployment, exact=True).first.click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Custom run").click()
