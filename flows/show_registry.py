@@ -62,6 +62,7 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
         ("weights", f"{len(manifest.carried.weights)} variables"),
         ("environment", f"Python {manifest.environment.python}, TensorFlow {manifest.environment.tensorflow}, "
                         f"Keras {manifest.environment.keras}"),
+        *((("flow run", manifest.flow_run_url or manifest.flow_run),) if manifest.flow_run else ()),
         *(("note", note) for note in manifest.training.notes),
         *(("verdict", f"{_time(v.at)}  {_passed(v)}") for v in verdicts),
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect import get_run_logger, task
@@ -29,16 +31,21 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import SyncClientContext
 from prefect.events import Event as Message
 from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run
+from prefect.utilities.urls import url_for
 
 from tasks import data, definitions, events, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
 from tasks.errors import DeniedError, ForbiddenError, InputError, RoundtripError, UnreachableError, UnsafeError
+from tasks.observing import about, name_subjects
 from tasks.serialization import Bundle
 from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
@@ -49,6 +56,7 @@ from tasks.storage.versions import reference
 from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
 from tasks.verification import Loader, Measurement, Verdict
+from tasks.verification.cards import model_card, verdict_card
 from tasks.verification.describe import describe
 from tasks.verification.elsewhere import EnvironmentConfig, Interpreter
 from tasks.verification.environment import current_environment
@@ -56,12 +64,15 @@ from tasks.verification.fidelity import Bench, Cell, Limits, Subject, Table
 from tasks.verification.fidelity.cells import failed
 from tasks.verification.fidelity.document import table_html, table_markdown
 from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_without
-from tasks.verification.report import html_report, human_bytes, model_card, verdict_card
+from tasks.verification.report import html_report, human_bytes
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.reverifying import Proof, shortfall, to_prove
 from tasks.verification.verdict import not_intact, unsafe
 
+name_subjects()  # in every log line of a run, from its beginning
+
 _PROGRESS_SECONDS = 2.0
+_NOT_IN_KEYS = re.compile(r"[^a-z0-9-]+")
 _LOG_SECONDS, _TELL_SECONDS = 5.0, 0.5  # between two words on a transfer, to the log and to a listener
 
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
@@ -150,6 +161,7 @@ def _access_of(block: Any) -> storage.Access:
 @task(name="check store", cache_policy=NO_CACHE)
 def check_store(store: StoreConfig, format_name: str, rehearsal: bool) -> None:
     """Find out before the training whether its result can be stored."""
+    about(flow_run=flow_run.id, model=flow_run.parameters.get("name"))
     serialization.usable_format(format_name)
     probe_store(_open(store))
     if rehearsal and not _rehearsers:
@@ -177,7 +189,8 @@ def train_with_custom_loop(
     definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
 ) -> Trained:
     """Train by our own compiled GradientTape loop, with checkpoints in the store; a killed run goes on from its last."""
-    with _progress(config) as report:
+    with _progress(config, name) as report:
+        about(flow_run=flow_run.id, model=name)
         keeping = _checkpointing(definition, name, store)
         return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping)
 
@@ -187,7 +200,8 @@ def train_with_fit(
     definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
 ) -> Trained:
     """Train by Keras' fit, with checkpoints in the store; a killed run goes on from its last."""
-    with _progress(config) as report:
+    with _progress(config, name) as report:
+        about(flow_run=flow_run.id, model=name)
         keeping = _checkpointing(definition, name, store)
         return training.train_with_fit(model, dataset, config, report, checkpointing=keeping)
 
@@ -213,10 +227,13 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     place = _open(store)
     draft = _drafts.get(bundle.folder)
     if draft is None:
-        draft = describe(bundle, layout.model_name(name), layout.new_version(), training, _this_run())
+        run = _this_run()
+        page = url_for("flow-run", obj_id=run) if run else None
+        draft = describe(bundle, layout.model_name(name), layout.new_version(), training, run, page)
         (bundle.folder / "report.html").write_text(html_report(draft))
         draft = safety.sign_bundle(bundle.folder, draft, _secret)
         _drafts[bundle.folder] = draft
+    about(flow_run=flow_run.id, model=draft.model, version=draft.version)
     with _rehearsing(bundle.folder, draft, rehearsal) as passed, _moving("publishing") as progress:
         manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
         passed()
@@ -227,7 +244,8 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         # Who may not delete here leaves them to `gc`: the version is published all the same.
         with suppress(RoundtripError):
             storage.StoredCheckpoints(place, ref.model).forget(bundle.run)
-    create_markdown_artifact(model_card(manifest, ref.uri), key="model-card", description=str(ref))
+    _show_card(store, manifest)
+    _tag(ref.model, ref.version)
     _emit(events.published(ref, store, _this_run()))
     _tell(ref)
     return ref
@@ -241,7 +259,10 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
 def find_version(reference_text: str, store: StoreConfig) -> Manifest:
     """Resolve `model@alias` and read the manifest."""
     place = _open(store)
-    return storage.read_manifest(place, *storage.resolve(place, reference_text))
+    manifest = storage.read_manifest(place, *storage.resolve(place, reference_text))
+    about(flow_run=flow_run.id, model=manifest.model, version=manifest.version)
+    _tag(manifest.model, manifest.version)
+    return manifest
 
 
 @task(name="rebuild from", cache_policy=NO_CACHE)
@@ -277,7 +298,7 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
     subject = f"{manifest.model}@{manifest.version}"
     if inspection.findings:
         rows = [f.model_dump() | {"allowed": f"{f.kind}:{f.where}" in inspection.allowed} for f in inspection.findings]
-        create_table_artifact(rows, key="findings", description=f"What inspection found in {subject}")
+        create_table_artifact(rows, key=_key("findings", manifest.model), description=f"What inspection found in {subject}")
     try:
         safety.refuse_dangerous(inspection, subject)
     except UnsafeError as error:
@@ -290,9 +311,60 @@ def _refuse(
     store: StoreConfig, manifest: Manifest, verdict: Verdict, error: UnsafeError, folder: Path | None = None
 ) -> None:
     """Keep the verdict on a version that is not loaded, show it, and let the error carry it."""
-    create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
     error.outcome = _recorded(store, manifest, verdict, path=str(folder) if folder else "")
+    _show_verdict(store, manifest, verdict)
     _tell(error.outcome)
+
+
+def _show_verdict(store: StoreConfig, manifest: Manifest, verdict: Verdict) -> None:
+    """Show what was found in this run, and on the model card of the run that published the version."""
+    subject = f"{manifest.model}@{manifest.version}"
+    create_markdown_artifact(verdict_card(verdict), key=_key("verdict", manifest.model), description=subject)
+    _show_card(store, manifest, verdict)
+
+
+def _show_card(store: StoreConfig, manifest: Manifest, verdict: Verdict | None = None) -> None:
+    """Show the model card; once there is a verdict, also in place of the one that its publisher showed without."""
+    place, run = _open(store), str(flow_run.id)
+    key, subject = _key("model-card", manifest.model), f"{manifest.model}@{manifest.version}"
+    card = model_card(
+        manifest,
+        place.uri(layout.bundle(manifest.model, manifest.version)).rstrip("/"),
+        store=place.url if store.url or store.s3_bucket else None,  # else the reader's own environment names it
+        # The address in a manifest is anybody's; the run's id leads to a page of this UI alone.
+        trained_in=_page(manifest.flow_run),
+        verdict=verdict,
+        proved_in=_page(run) if verdict else None,
+    )
+    create_markdown_artifact(card, key=key, description=subject)
+    if verdict is None or verdict.elsewhere or manifest.flow_run is None or not _page(manifest.flow_run):
+        return
+    of_publisher = ArtifactFilterFlowRunId(any_=[UUID(manifest.flow_run)])
+    with get_client(sync_client=True) as client:
+        for found in client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_publisher)):
+            # A manifest may name any run: only the card of this very version is replaced.
+            if (found.key, found.description) == (key, subject):
+                client.update_artifact(found.id, ArtifactUpdate(data=card))
+
+
+def _key(what: str, model: str) -> str:
+    """An artifact's key: Prefect's UI shows all artifacts of one key as one history, so each model has its own."""
+    return f"{what}-{_NOT_IN_KEYS.sub('-', model.lower())}"
+
+
+def _page(run: str | None) -> str | None:
+    """The page of a flow run as seen from an artifact's, in either of Prefect's UIs; None for what is no run's id."""
+    try:
+        return f"../../runs/flow-run/{UUID(run)}" if run else None
+    except ValueError:
+        return None
+
+
+def _tag(model: str, version: str) -> None:
+    """Let the run be found by its model and version."""
+    tags = {*flow_run.tags, f"model:{model}", f"version:{version}"}
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(flow_run.id)), tags=sorted(tags)).raise_for_status()
 
 
 def _secret(name: str) -> str:
@@ -325,13 +397,15 @@ def conclude(
     manifest: Manifest, inspection: safety.Inspection, measured: Measurement, folder: Path, store: StoreConfig
 ) -> Returned:
     """Make the verdict, keep it in the store, and move `latest` where it passed without an exception that somebody made."""
+    about(flow_run=flow_run.id, model=manifest.model, version=manifest.version)
     verdict = verification.judge(manifest, measured, inspection)
     returned = _recorded(store, manifest, verdict, path=str(folder))
     if returned.unwritten:
         get_run_logger().warning("%s", returned.unwritten)
-    create_markdown_artifact(verdict_card(verdict), key="verdict", description=f"{manifest.model}@{manifest.version}")
+    _show_verdict(store, manifest, verdict)
     rows = [{"promise": p, "survived": verdict.survived.get(p)} for p in serialization.PROMISES]
-    create_table_artifact(rows, key="fidelity", description=f"What survived of {manifest.model}@{manifest.version}")
+    subject = f"{manifest.model}@{manifest.version}"
+    create_table_artifact(rows, key=_key("fidelity", manifest.model), description=f"What survived of {subject}")
     _tell(returned)
     return returned
 
@@ -622,14 +696,14 @@ def _moving(what: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def _progress(config: TrainingConfig) -> Iterator[Report]:
+def _progress(config: TrainingConfig, model: str) -> Iterator[Report]:
     """Where the epochs are shown: to whoever asked for them, else in the run's log and as a progress artifact."""
     asked = _listener.get()
     if asked is not None:
         yield asked
         return
     logger = get_run_logger()
-    artifact: Any = create_progress_artifact(0.0, key="training", description=f"{config.epochs} epochs")
+    artifact: Any = create_progress_artifact(0.0, key=_key("training", model), description=f"{config.epochs} epochs")
     last = datetime.now(UTC)
 
     def report(epoch: Epoch) -> None:

@@ -59,8 +59,8 @@ def test_a_scheduled_run_publishes_and_its_event_starts_the_proof(prefect: Prefe
 
     epochs = eventually(lambda: at_least(2, prefect.log(trained, "epoch ")), "one line of the log for each epoch")
     assert [line.partition(":")[0] for line in epochs] == ["epoch 1 of 2", "epoch 2 of 2"]
-    assert prefect.artifacts(trained) >= {("training", "progress"), ("model-card", "markdown")}
-    assert prefect.artifacts(returned) >= {("verdict", "markdown"), ("fidelity", "table")}
+    assert prefect.artifacts(trained) >= {("training-saved-model", "progress"), ("model-card-saved-model", "markdown")}
+    assert prefect.artifacts(returned) >= {("verdict-saved-model", "markdown"), ("fidelity-saved-model", "table")}
     # By this tag the automation `no fresh version` knows that a schedule published it.
     (published,) = prefect.events("roundtrip.version.published", worker.since)
     roles = {r["prefect.resource.id"]: r["prefect.resource.role"] for r in published["related"]}
