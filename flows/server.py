@@ -1,6 +1,7 @@
 """Prefect's server for a job at a desk: one for the whole job, shared with other jobs, on loopback, with a password.
 
-Where `PREFECT_API_URL` is set, by the environment or in a Prefect profile, that server is used and nothing is started.
+Where `PREFECT_API_URL` is set, by the environment or in a Prefect profile, that server is used and nothing is started. Where
+`python -m flows up` runs, its server is used.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.production.contact import adopt
 from tasks.errors import UnreachableError
 from tasks.folders import data_folder
 from tasks.shared_server import SharedServer, free_ports
@@ -36,6 +38,10 @@ class PrefectServer:
         os.environ["DO_NOT_TRACK"] = "1"
         # It is of this very installation.
         os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"
+        running = adopt()
+        if running:
+            self.url = running
+            return
         self._own = SharedServer(data_folder() / "prefect", _recipe)
         atexit.register(self._own.close)
         self.url = self._own.state["url"]

@@ -1,0 +1,152 @@
+"""Bring everything up: decide, start, install, and wait until each part answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from flows.production import checks, contact, databases, parts
+from flows.production.checks import Answer
+from flows.production.install import install
+from flows.production.plan import OFF, START, Plan, decide, folder, logs_folder
+from tasks.errors import InputError, UnreachableError
+from tasks.settings import STORE_VARIABLE
+
+_PAUSE = 0.2
+_SCHEDULER = "scheduler"  # beside the parts: a server can answer and never schedule
+_LAST_LINES = 12
+
+Show = Callable[[str, Answer, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line asks for; None is: as it was."""
+
+    port: int | None = None
+    postgres: str | None = None
+    redis: str | None = None
+
+
+def begin(wishes: Wishes, *, detached: bool) -> tuple[Plan, subprocess.Popen[bytes] | None]:
+    """Start the supervisor where none runs.
+
+    Returns:
+        What is up or coming, and the supervisor's process where it was started now.
+
+    Raises:
+        InputError: A wish can't be had, or not without a `down`.
+        UnreachableError: The supervisor or a database can't be started.
+    """
+    before = Plan.load()
+    if contact.running() is not None:
+        assert before is not None
+        _must_match(before, wishes)
+        return before, None
+    contact.kill_what_is_left()
+    plan = decide(before, wishes.port, wishes.postgres, wishes.redis, os.environ)
+    for place in (folder(), logs_folder(), folder() / "prefect"):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if plan.postgres and plan.postgres.port:
+        databases.prepare_postgres(folder() / "postgres", plan.postgres)
+    if plan.redis and plan.redis.port:
+        databases.prepare_redis(folder() / "redis", plan.redis)
+    plan.save()
+    return plan, contact.start(detached=detached)
+
+
+def wait_until_up(plan: Plan, seconds: float, show: Show) -> dict[str, Answer]:
+    """Install what is missing and return when every part has answered.
+
+    Args:
+        plan: What is coming up.
+        seconds: How long it may take.
+        show: Called with each part that is up, what it answered, and after how many seconds.
+
+    Raises:
+        UnreachableError: A part does not come; with its last words.
+    """
+    started = time.monotonic()
+    found: dict[str, Answer] = {}
+    # Our own helpers ask this server, whatever else is configured.
+    os.environ.update(parts.client_environment(plan))
+    with ThreadPoolExecutor() as pool:
+        beside: dict[str, Future[Answer]] = {}
+        if not plan.store:
+            beside["store"] = pool.submit(_embedded_store)
+        installing: Future[bool] | None = None
+        while True:
+            checking = checks.checks_of(plan, contact.state())
+            if "server" in found and installing is None:
+                parts.remember_database(plan)
+                installing = pool.submit(install, plan)
+                beside[_SCHEDULER] = pool.submit(_scheduler)
+            for name in [*checking, _SCHEDULER]:
+                if name in found or (name in beside and not beside[name].done()):
+                    continue
+                if name in {"deployments", "automations"}:
+                    if installing is None or not installing.done():
+                        continue
+                    installing.result()
+                elif name == _SCHEDULER and name not in beside:
+                    continue
+                answer = beside[name].result() if name in beside else checking[name]()
+                if answer.up:
+                    found[name] = answer
+                    show(name, answer, time.monotonic() - started)
+            missing = [name for name in [*checking, _SCHEDULER] if name not in found]
+            if not missing:
+                return found
+            if contact.running() is None:
+                raise UnreachableError(f"The supervisor died. Its last words:\n{last_words('supervisor')}")
+            if time.monotonic() - started > seconds:
+                raise UnreachableError(
+                    f"Not up after {seconds:.0f} s: {', '.join(missing)}. The last words of {missing[0]}:\n"
+                    f"{last_words(missing[0])}\nAll of it: `python -m flows logs {missing[0]}`."
+                )
+            time.sleep(_PAUSE)
+
+
+def last_words(part: str) -> str:
+    """The end of a part's log."""
+    path = logs_folder() / f"{part}.log"
+    return "\n".join(path.read_text(errors="replace").splitlines()[-_LAST_LINES:]) if path.exists() else "(none)"
+
+
+def _must_match(plan: Plan, wishes: Wishes) -> None:
+    """Refuse what would need another start: it must not look as if it had been heard."""
+    first = "Run `python -m flows down` first."
+    for name, wish, database in (("postgres", wishes.postgres, plan.postgres), ("redis", wishes.redis, plan.redis)):
+        own, url = (database.port is not None, database.url) if database else (False, OFF)
+        # The scheme may be another name of the same.
+        is_so = own if wish == START else wish is None or (not own and url.rpartition("://")[2] == wish.rpartition("://")[2])
+        if not is_so:
+            raise InputError(f"It is up already, with another --{name}. {first}")
+    if wishes.port not in {None, plan.port}:
+        raise InputError(f"It is up already, on port {plan.port}. {first}")
+    if plan.store != os.environ.get(STORE_VARIABLE, ""):
+        raise InputError(f"It is up already, on {plan.store or 'the embedded store'}, not on {STORE_VARIABLE}. {first}")
+
+
+def _embedded_store() -> Answer:
+    from tasks.storage import embedded
+
+    store = embedded.running()
+    return Answer(True, store.access.endpoint, {"url": f"s3://{store.access.bucket}", "endpoint": store.access.endpoint})
+
+
+def _scheduler() -> Answer:
+    """Have a run scheduled and look for it."""
+    from prefect.client.orchestration import get_client  # 1.4 s, while the deployments are made
+
+    from flows.prefect_health import check_scheduler
+
+    with get_client(sync_client=True) as client:
+        check = check_scheduler(client)
+    if check.status != "ok":
+        raise UnreachableError(f"The server answers, but its scheduler {check.detail}. {check.advice}")
+    return Answer(True, check.detail)
