@@ -1,9 +1,9 @@
 """A whole production on this machine: what `python -m flows up` starts, keeps running, and `down` ends.
 
 In the order in which they are used: `rise` brings everything up; `plan` decides ports, credentials and databases, and keeps
-them; `databases` prepares those that we run; `parts` says how each part is started; `supervisor` is the one process that owns
-the parts and brings back what dies; `contact` finds, starts and ends it; `checks` asks each part for an answer; `install` makes
-the work pool, the deployments and the automations; `drain` lets runs end.
+them; `databases` prepares those that we run; `parts` says how each part is started; `supervisor` is the one process that
+owns the parts and brings back what dies; `contact` finds, starts and ends it; `checks` asks each part for an answer;
+`install` makes the work pool, the deployments and the automations; `drain` lets runs end.
 
 Everything lies in one folder, the platform's user data folder with `up` behind it:
 

@@ -74,10 +74,10 @@ def checks_of(plan: Plan, state: Mapping[str, Any]) -> dict[str, Callable[[], An
 
 
 def expected_deployments(path: Path = PREFECT_YAML) -> list[str]:
-    """The names that the file deploys, as `flow/deployment`: here both are the same."""
+    """The names of the deployments, without their flows', in the file."""
     import yaml
 
-    return [f"{d['name']}/{d['name']}" for d in yaml.safe_load(path.read_text())["deployments"]]
+    return [d["name"] for d in yaml.safe_load(path.read_text())["deployments"]]
 
 
 def expected_automations(deployments: Path = PREFECT_YAML, automations: Path = AUTOMATIONS_YAML) -> list[str]:
@@ -189,7 +189,7 @@ def _deployments(plan: Plan) -> Answer:
         for d in there
     ]
     entries.sort(key=lambda entry: str(entry["name"]))
-    return _all_there(expected_deployments(), [str(e["name"]) for e in entries], {"list": entries})
+    return _all_there(expected_deployments(), [d["name"] for d in there], {"list": entries})
 
 
 def _automations(plan: Plan) -> Answer:

@@ -72,10 +72,14 @@ class Supervised:
             self.restarts += 1
             log.warning("%s ended after %.0f s: %s; again in %.1f s", self.part.name, lived, self._ended, self._pause)
             return True
-        if self._held or now < self._not_before or not all(answers(need) for need in self.part.needs):
+        if self._held or not self.due(now) or not all(answers(need) for need in self.part.needs):
             return False
         self._start(now)
         return True
+
+    def due(self, now: float) -> bool:
+        """Whether the pause after its last end is over."""
+        return now >= self._not_before
 
     def stop(self) -> None:
         """End it for good, in order where it can."""
