@@ -29,6 +29,7 @@ class PrefectServer:
 
     def __init__(self) -> None:
         self._own: SharedServer | None = None
+        self._origin = f"It comes from {_API_URL}"
         url = configured_url()
         if url:
             self.url = url
@@ -39,6 +40,7 @@ class PrefectServer:
         # It is of this very installation.
         os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"
         running = adopt()
+        self._origin = "`python -m flows up` runs it; `python -m flows status` asks each part"
         if running:
             self.url = running
             return
@@ -69,7 +71,7 @@ class PrefectServer:
                 reason = getattr(error, "reason", error)
             gone = self._own is not None and not self._own.alive()
             if gone or time.monotonic() > deadline:
-                tail = f" Its last words:\n{self._own.log_tail()}" if self._own else f" It comes from {_API_URL}."
+                tail = f" Its last words:\n{self._own.log_tail()}" if self._own else f" {self._origin}."
                 raise UnreachableError(f"The Prefect server at {self.url} does not answer ({reason}).{tail}")
             time.sleep(0.05)
         if self._own is None:

@@ -17,9 +17,10 @@ from typing import Any
 
 from flows.production.api import Api
 from flows.production.checks import AUTOMATIONS_YAML, PREFECT_YAML, automation_documents, checks_of
-from flows.production.parts import POOL, ROOT, client_environment
+from flows.production.parts import POOL, ROOT, client_environment, without_foreign
 from flows.production.plan import Plan, folder
 from tasks.errors import UnreachableError
+from tasks.nursery import die_with_parent
 
 _SECONDS = 300
 
@@ -99,8 +100,16 @@ def _make_pool(api: Api) -> bool:
 def _deploy(plan: Plan) -> None:
     """What deployments/README.md does by hand."""
     command = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_YAML))
-    environment = os.environ | client_environment(plan)
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=_SECONDS)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=without_foreign(os.environ) | client_environment(plan),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_SECONDS,
+        preexec_fn=die_with_parent,
+    )
     if done.returncode:
         raise UnreachableError(f"`prefect deploy` failed:\n{(done.stdout + done.stderr).strip()}")
 

@@ -47,7 +47,7 @@ class Part:
 
 def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
     """The parts of this plan; `inherited` is the environment of `up`, which holds the user's own settings."""
-    clean = {name: value for name, value in inherited.items() if not name.startswith(_FOREIGN)}
+    clean = without_foreign(inherited)
     found = []
     if plan.postgres and plan.postgres.port:
         command = databases.postgres_command(folder() / "postgres", plan.postgres.port)
@@ -74,6 +74,11 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
     return found
 
 
+def without_foreign(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what would point Prefect somewhere else."""
+    return {name: value for name, value in environment.items() if not name.startswith(_FOREIGN)}
+
+
 def client_environment(plan: Plan) -> dict[str, str]:
     """How the worker, the flows and our own helpers reach the server."""
     return {
@@ -86,33 +91,38 @@ def client_environment(plan: Plan) -> dict[str, str]:
     }
 
 
-def database_is_made(plan: Plan) -> bool:
-    """Whether a server of this version of Prefect came up on this database: tables and blocks are there then."""
-    made = folder() / "prefect" / "made-by"
-    return made.exists() and made.read_text() == _maker(plan)
-
-
 def remember_database(plan: Plan) -> None:
-    """The server is up on its database."""
-    (folder() / "prefect" / "made-by").write_text(_maker(plan))
+    """A server of this version of Prefect came up on its database: tables and blocks are there."""
+    database = _own_database(plan)
+    if database:
+        (database.parent / "made-by").write_text(version("prefect"))
 
 
-def _maker(plan: Plan) -> str:
-    # Not of a database that others may drop or restore.
-    ours = "sqlite" if plan.postgres is None else f"own postgres {plan.postgres.port is not None}"
-    return f"{version('prefect')} {ours}"
+def _database_is_made(plan: Plan) -> bool:
+    database = _own_database(plan)
+    if database is None or not database.exists():
+        return False
+    made = database.parent / "made-by"
+    return made.exists() and made.read_text() == version("prefect")
+
+
+def _own_database(plan: Plan) -> Path | None:
+    """Where the database lies, unless it is somebody else's, who may empty it."""
+    if plan.postgres is None:
+        return folder() / "prefect" / "prefect.db"
+    return folder() / "postgres" / "data" if plan.postgres.port else None
 
 
 def _server_environment(plan: Plan) -> dict[str, str]:
     home = folder() / "prefect"
-    database = home / "prefect.db"
-    lies = plan.postgres.port is not None if plan.postgres else database.exists()
-    ready = str(not (lies and database_is_made(plan)))
+    unmade = str(not _database_is_made(plan))
     environment = {
         "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": plan.postgres.url if plan.postgres else f"sqlite+aiosqlite:///{database}",
-        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": ready,
-        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": ready,
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": plan.postgres.url
+        if plan.postgres
+        else f"sqlite+aiosqlite:///{_own_database(plan)}",
+        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": unmade,
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": unmade,
         "PREFECT_SERVER_API_AUTH_STRING": plan.login,
         # On disk: a server that is restarted must not forget who holds which slot, for their runs would be ended.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
