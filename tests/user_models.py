@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,6 +17,12 @@ def dense(hidden: int = 8, activation: str = "relu") -> keras.Model:
     inputs = keras.Input((8,), name="x")
     x = keras.layers.Dense(hidden, activation=activation)(inputs)
     return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+def leaves_traces() -> keras.Model:
+    """Writes a file where it is built, as no definition should."""
+    Path(os.environ["ROUNDTRIP_TEST_TRACES"]).write_text("was here")
+    return dense()
 
 
 def sequential_without_input() -> keras.Model:

@@ -16,4 +16,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--last"]:
         print(from_json(json.loads((folder.parents[1] / ".pytest_cache" / "v" / CACHED).read_text())).table())
     else:
-        sys.exit(pytest.main([str(folder), "-q", *sys.argv[1:]]))
+        sys.exit(pytest.main([str(folder), "-q", "-n", "0", *sys.argv[1:]]))

@@ -6,6 +6,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 from flows.commands.doctor import table
 from flows.installation import check_installation
 from flows.prefect_health import check_prefect
@@ -49,6 +51,15 @@ def test_this_installation_is_as_it_should_be() -> None:
     assert found["Python"].detail == sys.version.split()[0]
     assert found["packages"].status in {"ok", "warning"}, found["packages"]
     assert [check for check in found.values() if check.status == "problem"] == []
+
+
+def test_a_sandbox_that_is_switched_off_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDTRIP_SANDBOX", "off")
+
+    found = {check.name: check for check in check_installation()}
+
+    assert found["sandbox"].status == "warning"
+    assert "ROUNDTRIP_SANDBOX=off: neither is used" in found["sandbox"].detail
 
 
 def test_a_needed_package_of_another_version_is_a_problem(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tasks.definitions import Definition
-from tasks.errors import UnsafeError
+from tasks.errors import RoundtripError, UnsafeError
 from tasks.safety import trust
-from tasks.storage import Manifest
-from tasks.verification.returning import definition_for
-from tests import bundles
+from tasks.storage import Manifest, Store, publish
+from tasks.verification.returning import definition_for, load_model
+from tests import bundles, samples
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +42,23 @@ def test_a_format_that_builds_nothing_needs_no_trust() -> None:
 def test_what_the_user_names_takes_the_place_of_what_the_manifest_names() -> None:
     given = definition_for(stored("weights-h5"), "tests.user_models:dense", {"hidden": 16})
     assert (given.reference, given.arguments) == ("tests.user_models:dense", {"command": "true", "hidden": 16})
+
+
+def test_a_definition_is_proved_in_a_child_before_it_runs_here(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, traces = samples.classes(), tmp_path / "traces"
+    monkeypatch.setenv("ROUNDTRIP_TEST_TRACES", str(traces))
+    (tmp_path / "bundle").mkdir()
+    trained, definition = samples.trained("leaves_traces", data)
+    manifest = bundles.written(trained, definition, data, "weights-h5", tmp_path / "bundle")
+    publish(store, tmp_path / "bundle", manifest)
+    trust(definition.reference)
+    traces.unlink()
+
+    with pytest.raises(RoundtripError, match="sandbox"):
+        load_model(f"model@{manifest.version}", prove="child")
+
+    assert not traces.exists()
+    load_model(f"model@{manifest.version}")
+    assert traces.exists()

@@ -16,6 +16,7 @@ with quick_imports():
 from tasks.data import DataConfig, Dataset, load_dataset
 from tasks.definitions import Definition, ModelConfig, define
 from tasks.errors import InputError
+from tasks.safety import Inspection, inspect_bundle
 from tasks.serialization import TensorDigest, compare, format_named, keras_model, tensor_digests, write_bundle
 from tasks.storage import Manifest, layout
 from tasks.storage.transfer import file_entries
@@ -89,8 +90,10 @@ def measure_cell(request: dict[str, Any], emit: Emit) -> None:
     alone = _judged(manifest, measured)
     del model
     emit({"alone": alone.model_dump(mode="json")})
+    # As on every return: what is dangerous would be refused there, so it is not kept.
+    inspection = inspect_bundle(task.folder, manifest)
     measured, model = measure(task.folder, manifest, definition)
-    returned = _judged(manifest, measured)
+    returned = _judged(manifest, measured, inspection)
     emit({"returned": returned.model_dump(mode="json")})
     if not format_named(manifest.format).trainable or task.goal is None:
         return
@@ -170,8 +173,8 @@ def _resume(model: Any, task: MeasureTask) -> list[str]:
     return lines + [f"optimizer variable {line}" for line in compare(task.goal.optimizer, found.optimizer)]
 
 
-def _judged(manifest: Manifest, measured: Measurement) -> Measured:
-    verdict = judge(manifest, measured)
+def _judged(manifest: Manifest, measured: Measurement, inspection: Inspection = Inspection()) -> Measured:
+    verdict = judge(manifest, measured, inspection)
     return Measured(survived=verdict.survived, passed=verdict.passed, lines=verdict.reasons + verdict.lost)
 
 
