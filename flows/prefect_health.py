@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from flows.production.contact import adopt
-from flows.server import configured_url
+from flows.server import configured_url, local_production
 from tasks.storage.conformance import Check
 
 _SCHEDULER_SECONDS = 30.0  # it looks every five
@@ -29,7 +28,7 @@ def check_prefect(*, write: bool, patience: float = _SCHEDULER_SECONDS) -> Itera
         write: Whether to put the scheduler to the test, by a deployment that is removed again and runs nothing.
         patience: Seconds that the scheduler has.
     """
-    url = configured_url() or adopt()
+    url = configured_url() or local_production()
     if url is None:
         yield Check("server", "ok", "none configured: each job starts its own on 127.0.0.1")
         return

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.production.contact import adopt
 from tasks.errors import UnreachableError
 from tasks.folders import data_folder
 from tasks.shared_server import SharedServer, free_ports
@@ -22,6 +21,7 @@ from tasks.shared_server import SharedServer, free_ports
 _READY_SECONDS = 300.0
 _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
 _API_URL = "PREFECT_API_URL"
+_CONFIGURED = f"It comes from {_API_URL}"
 
 
 class PrefectServer:
@@ -29,7 +29,7 @@ class PrefectServer:
 
     def __init__(self) -> None:
         self._own: SharedServer | None = None
-        self._origin = f"It comes from {_API_URL}"
+        self._origin = _CONFIGURED
         url = configured_url()
         if url:
             self.url = url
@@ -39,10 +39,9 @@ class PrefectServer:
         os.environ["DO_NOT_TRACK"] = "1"
         # It is of this very installation.
         os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"
-        running = adopt()
-        self._origin = "`python -m flows up` runs it; `python -m flows status` asks each part"
+        running = local_production()
         if running:
-            self.url = running
+            self.url, self._origin = running, "`python -m flows up` runs it; `python -m flows status` asks each part"
             return
         self._own = SharedServer(data_folder() / "prefect", _recipe)
         atexit.register(self._own.close)
@@ -75,7 +74,8 @@ class PrefectServer:
                 raise UnreachableError(f"The Prefect server at {self.url} does not answer ({reason}).{tail}")
             time.sleep(0.05)
         if self._own is None:
-            self._check_access()
+            if self._origin == _CONFIGURED:
+                self._check_access()
         else:
             (data_folder() / "prefect" / _MADE).write_text(version("prefect"))
 
@@ -111,6 +111,15 @@ def configured_url() -> str | None:
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
+
+
+def local_production() -> str | None:
+    """The API URL of the server that `python -m flows up` runs here, which this process and its children then use."""
+    if not (data_folder() / "up" / "supervisor.lock").exists():
+        return None
+    from flows.production.contact import adopt  # 0.3 s; most desks never had one
+
+    return adopt()
 
 
 def _recipe(folder: Path) -> dict[str, Any]:
