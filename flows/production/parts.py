@@ -20,6 +20,7 @@ from tasks.shared_server import MARK
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "roundtrip"
 WORKER = "local"
+_SWIFT = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
 NO_MORE_RUNS = signal.SIGUSR1  # to the supervisor: end the worker, which is the last part, and keep the others
 # Of Prefect's own, these would point the parts somewhere else than at one another.
 _FOREIGN = ("PREFECT_API_", "PREFECT_PROFILE", "PREFECT_HOME", "PREFECT_UI_", "PREFECT__", "PREFECT_CLOUD_")
@@ -70,7 +71,9 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
     else:
         found.append(Part("server", uvicorn, server, needs))
     worker = (sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER)
-    found.append(Part("worker", worker, clean | client_environment(plan) | {MARK: str(folder())}, ("server",)))
+    # Prefect's own 10 seconds are for thousands of workers; here an event's run would wait for them.
+    here = _SWIFT | clean | client_environment(plan) | {MARK: str(folder())}
+    found.append(Part("worker", worker, here, ("server",)))
     return found
 
 

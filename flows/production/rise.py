@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-import threading
+import sys
 import time
-import uuid
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from importlib.util import find_spec
 
 from flows.production import checks, contact, databases, parts
-from flows.production.api import Api
 from flows.production.checks import Answer
 from flows.production.install import install
 from flows.production.plan import OFF, START, Plan, decide, folder, logs_folder
 from tasks.errors import InputError, UnreachableError
+from tasks.nursery import die_with_parent
 from tasks.settings import STORE_VARIABLE
 
 _PAUSE = 0.2
-_SCHEDULER = "scheduling"  # beside the parts: a server can answer and never schedule a run, nor hear an event
-_LATER = (_SCHEDULER, "deployments", "automations")  # when the server answers
+_TRIAL = "scheduling"  # beside the parts: a server can answer and never schedule a run, nor keep an event
+_INSTALLED = ("deployments", "automations")  # when the server answers
 _LAST_LINES = 12
-_EVENT_SECONDS = 60.0
-_NO_EVENTS = "no event would start `return`. `python -m flows logs server` may say why."
 
 Show = Callable[[str, Answer, float], None]
 
@@ -81,42 +76,46 @@ def wait_until_up(plan: Plan, seconds: float, show: Show) -> dict[str, Answer]:
     Raises:
         UnreachableError: A part does not come; with its last words.
     """
-    started = time.monotonic()
-    found: dict[str, Answer] = {}
     # Our own helpers ask this server, whatever else is configured.
     for name in os.environ.keys() - parts.without_foreign(os.environ).keys():
         del os.environ[name]
     os.environ.update(parts.client_environment(plan))
-    beside: dict[str, Future[Answer]] = {} if plan.store else {"store": _beside(_embedded_store)}
-    while True:
-        checking = checks.checks_of(plan, contact.state())
-        if "server" in found and _SCHEDULER not in beside:
-            parts.remember_database(plan)
-            beside |= {_SCHEDULER: _beside(partial(_scheduling, plan))}
-            beside |= dict.fromkeys(("deployments", "automations"), _beside(partial(_installed, plan)))
-        missing = [name for name in [*checking, _SCHEDULER] if name not in found]
-        for name in missing:
-            if name in _LATER and name not in beside:
-                continue
-            if name in beside:
-                if not beside[name].done():
-                    continue
-                answer = beside[name].result()
-            if name in checking:
-                answer = checking[name]()
-            if answer.up:
-                found[name] = answer
-                show(name, answer, time.monotonic() - started)
-        if len(found) == len(checking) + 1:
-            return found
-        if contact.running() is None:
-            raise UnreachableError(f"The supervisor died. Its last words:\n{last_words('supervisor')}")
-        if time.monotonic() - started > seconds:
-            raise UnreachableError(
-                f"Not up after {seconds:.0f} s: {', '.join(missing)}. The last words of {missing[0]}:\n"
-                f"{last_words(missing[0])}\nAll of it: `python -m flows logs {missing[0]}`."
-            )
-        time.sleep(_PAUSE)
+    started = time.monotonic()
+    found: dict[str, Answer] = {}
+
+    def notice(name: str, answer: Answer) -> None:
+        if answer.up:
+            found[name] = answer
+            show(name, answer, time.monotonic() - started)
+
+    if not plan.store:
+        _wait_for_embedded_store()
+    trial = _Trial()
+    try:
+        while True:
+            checking = checks.checks_of(plan, contact.state())
+            for name in [name for name in checking if name not in found]:
+                if name not in _INSTALLED or trial.began:
+                    notice(name, checking[name]())
+            if "server" in found and not trial.began:
+                parts.remember_database(plan)
+                trial.begin()
+                install(plan)
+            if _TRIAL not in found and trial.is_over():
+                notice(_TRIAL, trial.answer())
+            missing = [name for name in [*checking, _TRIAL] if name not in found]
+            if not missing:
+                return found
+            if contact.running() is None:
+                raise UnreachableError(f"The supervisor died. Its last words:\n{last_words('supervisor')}")
+            if time.monotonic() - started > seconds:
+                raise UnreachableError(
+                    f"Not up after {seconds:.0f} s: {', '.join(missing)}. The last words of {missing[0]}:\n"
+                    f"{last_words(missing[0])}\nAll of it: `python -m flows logs {missing[0]}`."
+                )
+            time.sleep(_PAUSE)
+    finally:
+        trial.end()
 
 
 def last_words(part: str) -> str:
@@ -140,53 +139,51 @@ def _must_match(plan: Plan, wishes: Wishes) -> None:
         raise InputError(f"It is up already, on {plan.store or 'the embedded store'}, not on {STORE_VARIABLE}. {first}")
 
 
-def _beside(work: Callable[[], Answer]) -> Future[Answer]:
-    """Do something beside the rest, which an interruption does not wait for."""
-    future: Future[Answer] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
-
-
-def _installed(plan: Plan) -> Answer:
-    install(plan)
-    return Answer(True, "installed")
-
-
-def _embedded_store() -> Answer:
+def _wait_for_embedded_store() -> None:
+    """Answering once, with its bucket made; held until this command ends, and by the supervisor."""
     from tasks.storage import embedded
 
-    store = embedded.running()
-    return Answer(True, store.access.endpoint, {"url": f"s3://{store.access.bucket}", "endpoint": store.access.endpoint})
+    embedded.running()
 
 
-def _scheduling(plan: Plan) -> Answer:
-    """Have an event kept and a run scheduled, and look for them."""
-    from prefect.client.orchestration import get_client  # 1.4 s, while the deployments are made
+class _Trial:
+    """The process that puts the server to the test, beside the installation: it waits for most of its time."""
 
-    from flows.prefect_health import check_scheduler
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
 
-    kept = _hears(plan)
-    with get_client(sync_client=True) as client:
-        check = check_scheduler(client)
-    if check.status != "ok":
-        raise UnreachableError(f"The server answers, but its scheduler {check.detail}. {check.advice}")
-    return Answer(True, f"{check.detail}; keeps events, within {kept:.0f} s")
+    @property
+    def began(self) -> bool:
+        return self._process is not None
 
+    def begin(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "flows.production.trial"],
+            cwd=parts.ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent,
+        )
 
-def _hears(plan: Plan) -> float:
-    """Emit an event and look for it: without its event services a server takes it, and it starts nothing."""
-    api, began, identity = Api(plan), time.monotonic(), str(uuid.uuid4())
-    occurred, resource = datetime.now(UTC).isoformat(), {"prefect.resource.id": "roundtrip.up"}
-    api.post("/events", [{"id": identity, "occurred": occurred, "event": "roundtrip.up", "resource": resource}])
-    while not api.post("/events/filter", {"filter": {"id": {"id": [identity]}}, "limit": 1})["events"]:
-        if time.monotonic() - began > _EVENT_SECONDS:
-            raise UnreachableError(f"The server answers, but kept no event within {_EVENT_SECONDS:.0f} s: {_NO_EVENTS}")
-        time.sleep(_PAUSE)
-    return time.monotonic() - began
+    def is_over(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def answer(self) -> Answer:
+        """What it found.
+
+        Raises:
+            UnreachableError: The server fails the test.
+        """
+        assert self._process is not None
+        out, err = self._process.communicate()
+        found = Answer(**json.loads(out)) if self._process.returncode == 0 else Answer(False, err.strip())
+        if not found.up:
+            raise UnreachableError(f"The server answers, but {found.detail}")
+        return found
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
