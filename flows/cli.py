@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from flows.commands import Commands
-from flows.commands.common import common, print_json
+from flows.commands.common import common, print_json, say
 from flows.commands.run import run_jobs
 from flows.scenarios import MAIN_JOB
 from tasks.errors import InputError, RoundtripError
@@ -75,7 +75,7 @@ def _fail(error: RoundtripError, as_json: bool, debug: bool, cause: BaseExceptio
     if as_json:
         print_json({"error": error.to_json()})
     else:
-        click.echo(f"error: {error}", err=True)
+        say(error)
     sys.exit(error.exit_code)
 
 

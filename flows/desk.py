@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flows.server import PrefectServer
 from tasks import nursery
-from tasks.children import Child
+from tasks.children import Child, ChildDied
 from tasks.errors import RoundtripError
 
 # The records and the store cost 0.4 s; the servers start first.
@@ -61,6 +61,23 @@ class Outcome:
             "verdict": self.returned.verdict.model_dump(mode="json"),
             "latest": self.returned.latest,
             "unwritten": self.returned.unwritten,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A scenario that came to nothing that could be measured; `version` where it was published all the same."""
+
+    scenario: str
+    error: RoundtripError
+    version: VersionRef | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `failed`, beside DESIGN.md's `runs`."""
+        return {
+            "scenario": self.scenario,
+            "version": str(self.version) if self.version else None,
+            "error": self.error.to_json(),
         }
 
 
@@ -107,33 +124,37 @@ class Desk:
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._server.close()
 
-    def run(self, jobs: Sequence[Job], show: Callable[[str, dict[str, Any]], None]) -> Iterator[Outcome]:
-        """Train and publish each job, and return each version while the next one trains.
+    def run(self, jobs: Sequence[Job], show: Callable[[str, dict[str, Any]], None]) -> Iterator[Outcome | Failure]:
+        """Train and publish each job, and return each version while the next one trains. One that fails stops no other.
 
         Args:
             jobs: In their order.
             show: Called with a scenario and what happens to it, from another thread.
 
         Yields:
-            Each outcome, as soon as its proof is there.
-
-        Raises:
-            RoundtripError: What stopped a scenario before anything was published.
+            Each outcome, as soon as its proof is there, or what kept it from being there.
         """
         published: queue.Queue[tuple[Job, VersionRef | BaseException, float]] = queue.Queue()
         feeder = threading.Thread(target=self._train, args=(jobs, show, published), daemon=True)
         feeder.start()
         for _ in jobs:
             job, result, started = published.get()
+            if isinstance(result, RoundtripError):
+                yield Failure(job.scenario, result)
+                continue
             if isinstance(result, BaseException):
                 raise result
             show(job.scenario, {"returning": True})
-            returned, error = self.bring_back(
-                str(result),
-                store=job.parameters.get("store"),
-                more=job is not jobs[-1],
-                show=partial(show, job.scenario),
-            )
+            try:
+                returned, error = self.bring_back(
+                    str(result),
+                    store=job.parameters.get("store"),
+                    more=job is not jobs[-1],
+                    show=partial(show, job.scenario),
+                )
+            except RoundtripError as why:
+                yield Failure(job.scenario, why, result)
+                continue
             yield Outcome(job.scenario, result, returned, error, time.perf_counter() - started)
         feeder.join()
 
@@ -208,8 +229,12 @@ class Desk:
         from tasks.storage import VersionRef
 
         assert self._trainer is not None
+        ended: BaseException | None = None
         for job in jobs:
             started = time.perf_counter()
+            if ended is not None:
+                published.put((job, ended, started))
+                continue
             try:
                 self._trainer.send({"scenario": job.scenario, "parameters": job.parameters})
                 for event in self._trainer.events():
@@ -218,6 +243,7 @@ class Desk:
                         published.put((job, VersionRef.model_validate(event["published"]), started))
             except BaseException as error:
                 published.put((job, error, started))
-                return
+                if isinstance(error, ChildDied) or not isinstance(error, RoundtripError):
+                    ended = error  # there is nobody left to train the others
         # It sends its last events to Prefect and goes, while the last proof is still running.
         self._trainer.finish()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS = 5.0  # between two lines on a transfer
 
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
-
+# No markup: what is shown was mostly named by somebody else, and `[/x]` in a name must neither style nor break a table.
+err = Console(stderr=True, highlight=False, markup=False)
+# Where nobody looks at a screen nothing is broken into lines: names and URIs are found by grep, and copied.
+_UNBROKEN = 250
+_screen = sys.stdout.isatty() or "COLUMNS" in os.environ
+out = Console(highlight=False, markup=False, width=None if _screen else _UNBROKEN)
 
 _SEVERITY_STYLES = {"dangerous": "bold red", "suspicious": "yellow", "note": "dim"}
 
@@ -95,6 +100,10 @@ class Board:
             self._bars.update(bar, description=word)
             self._bars.stop_task(bar)
             self._line(f"{scenario}: {'verified' if event['verdict'] else 'refused'}")
+        elif "failed" in event:
+            self._bars.update(bar, description="[red]failed[/]", visible=True)
+            self._bars.stop_task(bar)
+            self._line(f"{scenario}: failed")
 
     @staticmethod
     def _line(text: str) -> None:
@@ -167,15 +176,20 @@ def verdict_lines(verdict: Verdict, path: str) -> Iterator[Text]:
     """The verdict of one version, line by line."""
     head = Text("verified" if verdict.passed else "refused", style="bold green" if verdict.passed else "bold red")
     yield Text.assemble(head, f"  {verdict.model}@{verdict.version}")
+    unmeasured = "not for this format" if verdict.loads else "not tried"
     for name, value, more in (
         ("intact", verdict.intact, ""),
         ("safe", verdict.safe, ""),
         ("loads in a fresh process", verdict.loads, ""),
         ("same weights, bit for bit", verdict.weights_equal, ""),
-        ("same outputs", verdict.outputs_equal, _number(verdict.max_abs_diff, "  largest difference {:.3g}")),
-        ("one more training step", verdict.resumable, "" if verdict.resumable is not None else "  not for this format"),
+        ("same outputs", verdict.outputs_equal, _number(verdict.max_abs_diff, "largest difference {:.3g}")),
+        ("one more training step", verdict.resumable, ""),
     ):
-        yield Text.assemble("  ", _yes(value), f"  {name}", (more if value is not None or "not for" in more else "", "dim"))
+        yield Text.assemble("  ", _yes(value), f"  {name}", (f"  {unmeasured if value is None else more}".rstrip(), "dim"))
+    if verdict.signature == "valid":
+        yield Text.assemble("  ", _yes(True), "  signed by a key that is trusted here")
+    if not verdict.loads:
+        return
     yield Text(f"  what survived: {', '.join(p for p in PROMISES if verdict.survived.get(p)) or 'nothing'}")
     for line in verdict.healed:
         yield Text(f"  healed: {line}", style="dim")

@@ -50,7 +50,7 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
     arguments = " ".join(f"{k}={v!r}" for k, v in manifest.definition.arguments.items())
     rows = [
         ("version", f"{manifest.model}@{manifest.version}"),
-        ("aliases", ", ".join(aliases) or "none"),
+        ("aliases", Text.assemble(", ".join(aliases) or "none", *_doubt(verdicts, aliases))),
         ("where", uri),
         ("created", _time(manifest.created)),
         ("format", manifest.format),
@@ -68,6 +68,14 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _doubt(verdicts: Sequence[Verdict], aliases: Sequence[str]) -> list[tuple[str, str]]:
+    """A word on aliases that point at a version which failed since it was promoted; they don't move by themselves."""
+    here = [verdict for verdict in verdicts if not verdict.elsewhere]
+    if not aliases or not here or here[-1].passed:
+        return []
+    return [("  but its last verification refused it; `rollback` moves an alias back", "bold red")]
 
 
 def history(histories: Mapping[str, Sequence[Revision]]) -> Table:

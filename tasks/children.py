@@ -17,6 +17,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,7 +65,7 @@ class Child:
         ours_out, theirs_out = os.pipe()
         ours_status, theirs_status = os.pipe()
         self._stdin = os.fdopen(ours_in, "w")
-        self._stdout = os.fdopen(ours_out)
+        self._stdout = os.fdopen(ours_out, errors="replace")
         self._status, self._told = ours_status, b""
         self._pid: int | None = None
         self._code: int | None = None
@@ -101,23 +102,31 @@ class Child:
         """
         while line := self._stdout.readline(_LONGEST):
             if len(line) == _LONGEST:
-                self.kill()
-                raise ChildDied("The process answered with more than a record can be, and was ended.")
-            message = json.loads(line)
-            if "failed" in message:
-                error = from_json(message["failed"])
-                error.__cause__ = _RemoteTraceback(message["traceback"])
+                raise self._ended_for("more than a record can be")
+            try:
+                message = json.loads(line)
+                if "done" in message:
+                    return
+                event, error = _event_or_error(message)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                raise self._ended_for("no record") from None
+            if error is not None:
                 raise error
-            if "done" in message:
-                return
-            yield message["event"]
+            yield event
         raise ChildDied(self._obituary())
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request that has exactly one event as its answer."""
         self.send(request)
-        (answer,) = self.events()
-        return answer
+        answers = list(islice(self.events(), 2))
+        if len(answers) != 1:
+            raise self._ended_for(f"{'no record' if not answers else 'several'} where one was asked for")
+        return answers[0]
+
+    def _ended_for(self, what: str) -> ChildDied:
+        """End a child that does not keep to the protocol: something in it has turned against us."""
+        self.kill()
+        return ChildDied(f"The process answered with {what}, and was ended.")
 
     def finish(self, seconds: float = 15.0) -> None:
         """Let the child end by itself, with whatever it does at its exit; `end` it where that takes too long."""
@@ -127,9 +136,12 @@ class Child:
         self.end()
 
     def kill(self) -> None:
-        """Kill the child where it still runs; whoever waits for its answer is told that it died."""
+        """Kill the child and what it started, from any thread; whoever waits for its answer is told that it died."""
         with contextlib.suppress(ChildDied, ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except ProcessLookupError:  # gone, or so young that it has no group of its own yet
+                os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> None:
         """End the child and whatever it started; done when it is gone."""
@@ -190,6 +202,15 @@ class Child:
             lines = self._stderr.read().decode(errors="replace").strip().splitlines()
             last = f" Its last words: {lines[-1]}" if lines else ""
         return f"The process {how}{_MEANINGS.get(-code, '')}.{last}"
+
+
+def _event_or_error(message: dict[str, Any]) -> tuple[dict[str, Any], RoundtripError | None]:
+    """What a line of the child's says. Whatever it is that is no such line, one of a few errors is raised."""
+    if "failed" not in message:
+        return dict(message["event"].items()), None
+    error = from_json(message["failed"])
+    error.__cause__ = _RemoteTraceback(message["traceback"])
+    return {}, error
 
 
 class _RemoteTraceback(Exception):

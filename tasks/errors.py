@@ -104,6 +104,11 @@ class ConflictError(RoundtripError):
     exit_code = 1
 
 
+def printable(text: str) -> str:
+    """A text that may come from anybody, with all that would steer a terminal written as its code; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def _tree(root: type[RoundtripError]) -> dict[str, type[RoundtripError]]:
     return {root.kind: root} | {kind: cls for sub in root.__subclasses__() for kind, cls in _tree(sub).items()}
 

@@ -9,11 +9,27 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import InputError
+
+_PROJECT = Path(__file__).resolve().parent
+# Of Python and of what is installed: whose line it was is no help to the owner of a model.
+_LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+
+
+def place_of(error: BaseException) -> str:
+    """` (models.py, line 12)` where an error passed through somebody's own code last; empty where it did not."""
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.is_file() and not path.is_relative_to(_PROJECT) and not any(path.is_relative_to(lib) for lib in _LIBRARIES):
+            place = f" ({path.name}, line {frame.lineno})"
+    return place
 
 
 def absolute(reference: str, *, must_exist: bool = True) -> str:

@@ -68,6 +68,16 @@ def test_any_other_error_is_told_with_its_type_and_the_childs_traceback(child: C
     assert 'raise KeyError("oops")' in str(raised.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [b"no JSON\n", b"[" * 100_000 + b"\n", b"\xff\n", b"1\n", b"null\n", b"{}\n", b'{"event": 1}\n', b'{"failed": {}}\n',
+     b'{"done": true}\n', b'{"event": {}}\n{"event": {}}\n'],
+)  # fmt: skip
+def test_a_child_that_answers_with_something_else_is_ended(child: Child, answer: bytes) -> None:
+    with pytest.raises(ChildDied, match=r"The process answered with .+, and was ended\."):
+        child.ask({"do": "answer", "with": list(answer)})
+
+
 def test_a_child_goes_on_after_an_error(child: Child) -> None:
     with pytest.raises(RoundtripError):
         child.ask({"do": "bug"})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
 
-from tasks.errors import InputError, RoundtripError
+from tasks.errors import InputError, RoundtripError, printable
 
 
 class _Age(click.ParamType[Any]):
@@ -107,16 +108,33 @@ def quiet(debug: bool) -> None:
         os.environ.setdefault("PREFECT_LOGGING_ROOT_LEVEL", "CRITICAL")
 
 
-def finish(document: dict[str, Any], as_json: bool, error: RoundtripError | None, show: Callable[[], None]) -> None:
-    """Answer: the document or what `show` prints, then the error where there is one, with its exit code."""
+def finish(
+    document: dict[str, Any],
+    as_json: bool,
+    error: RoundtripError | None,
+    show: Callable[[], None],
+    by_name: Mapping[str, RoundtripError] = MappingProxyType({}),
+) -> None:
+    """Answer: the document or what `show` prints, then the error where there is one, with its exit code.
+
+    Where a command does several things by name, `by_name` has the error of each that failed, in place of the first alone.
+    """
     if as_json:
         print_json(document | ({"error": error.to_json()} if error else {}))
     else:
         show()
-        if error:
-            click.echo(f"error: {error}", err=True)
+        if by_name:
+            for name, each in by_name.items():
+                say(each, name)
+        elif error:
+            say(error)
     if error:
         sys.exit(error.exit_code)
+
+
+def say(error: RoundtripError, name: str = "") -> None:
+    """The error's message on stderr; it may quote what a model's writer wrote."""
+    click.echo(f"error: {name and f'{name}: '}{printable(str(error))}", err=True)
 
 
 def print_json(document: dict[str, Any]) -> None:

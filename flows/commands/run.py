@@ -102,7 +102,7 @@ def _checkpoints(every: str | None) -> dict[str, Any]:
 def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None, as_json: bool, debug: bool) -> None:
     """Run scenarios at the desk and show what came back. Without a name each model is called after its scenario."""
     quiet(debug)
-    from flows.desk import Desk, Job, Outcome
+    from flows.desk import Desk, Failure, Job, Outcome
 
     desk = Desk(trains=True, debug=debug)  # first, for its servers take the longest
     from flows.show import Board, out, summary
@@ -111,12 +111,26 @@ def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None,
     names = {s: layout.model_name(s if name is None else name if len(scenarios) == 1 else f"{name}-{s}") for s in scenarios}
     jobs = [Job(s, parameters | {"name": names[s]}) for s in scenarios]
     outcomes: list[Outcome] = []
+    failures: list[Failure] = []
     board = Board(scenarios, parameters.get("training", {}).get("epochs", 5))
     with board.shown(), desk:
         board.note("servers are up; waiting for TensorFlow")
-        for outcome in desk.run(jobs, board.event):
-            outcomes.append(outcome)
-            board.event(outcome.scenario, {"verdict": outcome.error is None})
-    document = {"runs": [o.to_json() for o in outcomes]}
-    error = next((o.error for o in outcomes if o.error), None)
-    finish(document, as_json, error, lambda: out.print(summary(outcomes)))
+        for end in desk.run(jobs, board.event):
+            if isinstance(end, Failure):
+                failures.append(end)
+                board.event(end.scenario, {"failed": True})
+            else:
+                outcomes.append(end)
+                board.event(end.scenario, {"verdict": end.error is None})
+    document: dict[str, Any] = {"runs": [o.to_json() for o in outcomes]}
+    if failures:
+        document["failed"] = [f.to_json() for f in failures]
+    errors = {o.scenario: o.error for o in outcomes if o.error} | {f.scenario: f.error for f in failures}
+    first = next((errors[s] for s in scenarios if s in errors), None)
+    finish(
+        document,
+        as_json,
+        first,
+        lambda: out.print(summary(outcomes)) if outcomes else None,
+        errors if len(scenarios) > 1 else {},
+    )

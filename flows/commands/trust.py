@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -50,7 +53,29 @@ def _checked(reference: str, *, must_exist: bool) -> str:
         if not all(part.isidentifier() for part in package.split(".")):
             raise InputError(f"{reference!r} is not a package. Write `package.*`.")
         return reference
-    return absolute(reference, must_exist=must_exist)
+    found = absolute(reference, must_exist=must_exist)
+    place, _, name = found.rpartition(":")
+    # Looked up and not imported: who trusts code has not run it yet.
+    if (
+        must_exist
+        and place.endswith(".py")
+        and not re.search(rf"^(?:def|class) {name}\b|^{name}\s*[:=]", _text(place), re.M)
+    ):
+        raise InputError(f"{place} defines no {name!r}.")
+    if must_exist and not place.endswith(".py") and not _module_exists(place):
+        raise InputError(f"There is no module {place!r} here, from {Path.cwd()}.")
+    return found
+
+
+def _text(place: str) -> str:
+    return Path(place).read_text(errors="replace")
+
+
+def _module_exists(name: str) -> bool:
+    """Whether the first package of a module is there; to look further would import it."""
+    root = name.partition(".")[0]
+    here = Path.cwd() / root
+    return here.with_suffix(".py").is_file() or here.is_dir() or importlib.util.find_spec(root) is not None
 
 
 def _print(entries: list[dict[str, Any]]) -> None:

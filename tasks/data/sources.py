@@ -10,7 +10,7 @@ import numpy as np
 from tasks.data.config import GENERATED, DataConfig
 from tasks.data.dataset import Dataset, check_alike, check_pair, clean, digest, rows, take
 from tasks.errors import InputError
-from tasks.references import resolve
+from tasks.references import place_of, resolve
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -78,7 +78,7 @@ def _load(config: DataConfig) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{config.source} raised {type(error).__name__}: {error}") from error
+        raise InputError(f"{config.source} raised {type(error).__name__}: {error}{place_of(error)}") from error
 
 
 def _load_npz(path: Path) -> Any:

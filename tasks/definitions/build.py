@@ -13,7 +13,7 @@ from tasks.data import Arrays, Dataset
 from tasks.data.dataset import each, rows, take
 from tasks.definitions.fingerprint import Definition, architecture, fingerprint
 from tasks.errors import InputError
-from tasks.references import absolute, resolve
+from tasks.references import absolute, place_of, resolve
 
 MLP = "tasks.definitions.builtin:mlp"
 SUBCLASSED = "tasks.definitions.builtin:subclassed"
@@ -89,7 +89,8 @@ def build(definition: Definition, sample: Arrays) -> Any:
     try:
         model = builder(**definition.arguments)
     except Exception as error:
-        raise InputError(f"{definition.reference} raised {type(error).__name__}: {error}") from error
+        said = f"{type(error).__name__}: {error}{place_of(error)}"
+        raise InputError(f"{definition.reference} raised {said}") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"{definition.reference} returned {type(model).__name__}, not a keras.Model.")
     try:
@@ -101,7 +102,7 @@ def build(definition: Definition, sample: Arrays) -> Any:
         shapes = {name or "x": f"{array.shape[1:]} {array.dtype}" for name, array in each(sample).items()}
         raise InputError(
             f"The model of {definition.reference} can't be called on the data (examples of {shapes}): "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{place_of(error)}"
         ) from error
     return model
 

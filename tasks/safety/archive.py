@@ -24,6 +24,7 @@ _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 1
 _UNIX = 3
 _ZIP64 = 0xFFFFFFFF
+_SIZES64, _OTHER_NAME = 0x0001, 0x7075
 
 # What Keras writes into an archive; anything else is a stranger there.
 _KERAS_MEMBERS = {"metadata.json", "config.json", "model.weights.h5", "model.weights.npz"}
@@ -53,6 +54,8 @@ def inspect(file: File, context: Context) -> Iterator[Finding | File]:
     for member in members:
         place = f"{file.name}: {member.name}"
         if member.name.endswith("/"):
+            if member.size or member.packed:
+                yield dangerous("malformed", place, "a folder with content, which readers take for a file")
             continue
         if keras and member.name not in _KERAS_MEMBERS and not member.name.startswith("assets/"):
             yield suspicious("unknown member", place, "nothing that Keras writes into an archive")
@@ -96,7 +99,7 @@ def _directory_place(data: memoryview) -> tuple[int, int, int, int]:
     tail = bytes(data[-_END_SIZE - _LONGEST_COMMENT :])
     found = tail.rfind(_END)
     if found < 0 or len(tail) - found < _END_SIZE:
-        raise MalformedError("the archive has no end: it was cut off")
+        raise MalformedError("it has no end of an archive: no zip file, or one that was cut off")
     end = len(data) - len(tail) + found
     _, _, _, count, size, offset, comment = struct.unpack_from("<HHHHIIH", tail, found + 4)
     if end + _END_SIZE + comment != len(data):
@@ -112,18 +115,18 @@ def _directory_place(data: memoryview) -> tuple[int, int, int, int]:
 
 def _sizes64(extra: memoryview, size: int, packed: int, offset: int) -> tuple[int, int, int]:
     """The 64-bit numbers from an entry's extra field, where the 32-bit ones say so."""
-    at = 0
+    values, at, seen = [size, packed, offset], 0, False
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
         at += 4
-        if kind == 1:
-            wanted = [i for i, value in enumerate((size, packed, offset)) if value == _ZIP64]
-            values = [size, packed, offset]
-            for position, i in enumerate(wanted):
+        if kind == _OTHER_NAME or (kind == _SIZES64 and seen):  # newer Pythons take that name in place of the entry's own
+            raise MalformedError("a member has a second name, or says its size twice")
+        if kind == _SIZES64:
+            seen = True
+            for position, i in enumerate(i for i, value in enumerate((size, packed, offset)) if value == _ZIP64):
                 (values[i],) = struct.unpack_from("<Q", extra, at + 8 * position)
-            return values[0], values[1], values[2]
         at += length
-    return size, packed, offset
+    return values[0], values[1], values[2]
 
 
 def _directory(file: File, members: list[Member]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from tasks.safety.wire import Wire, varint
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER = 48
 _LONGEST_KEY = 65_536
-# Bytes an element, by TensorFlow's `types.proto`; strings, resources and variants have no fixed size.
+# Bytes an element, by TensorFlow's `types.proto`; of any other type each has at least one: a string that of its length.
 _ITEM_BYTES = {
     1: 4,
     2: 8,
@@ -59,7 +59,7 @@ def inspect(file: File, context: Context) -> Iterator[Finding | File]:
             yield suspicious("object", where, "no numbers, but an object that TensorFlow's own code must put together")
         size = numbers.get(_SIZE, 0)
         elements = math.prod(n for shape in wire.messages(_SHAPE, at, end) for n in wire.shape(*shape))
-        declared = elements * _ITEM_BYTES.get(numbers.get(_TYPE, 0), 0)
+        declared = elements * _ITEM_BYTES.get(numbers.get(_TYPE, 0), 1)
         if declared > size and not any(True for _ in wire.messages(7, at, end)):  # not one that lies in slices
             yield dangerous("bomb", where, f"it declares {declared:,} bytes, and {size:,} are stored")
         yield from _place(context, f"{prefix}.data-{numbers.get(_SHARD, 0):05d}-of-{shards:05d}", where, numbers)

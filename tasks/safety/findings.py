@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
-from tasks.errors import InputError, UnsafeError
+from tasks.errors import InputError, UnsafeError, printable
 
 Severity = Literal["dangerous", "suspicious", "note"]
 _SHOWN = 10
@@ -19,7 +19,8 @@ class Finding(BaseModel):
     Attributes:
         severity: `dangerous` is refused, `suspicious` is reported, a `note` is worth knowing.
         kind: What it is, in a word or two; what `--allow` takes.
-        where: The file, and the place in it.
+        where: The file, and the place in it; like the message without what would steer a terminal, for both hold names that
+            the model's writer chose.
         message: A sentence.
     """
 
@@ -27,8 +28,8 @@ class Finding(BaseModel):
 
     severity: Severity
     kind: str
-    where: str
-    message: str
+    where: Annotated[str, AfterValidator(printable)]
+    message: Annotated[str, AfterValidator(printable)]
 
     def is_allowed_by(self, allowed: Sequence[str]) -> bool:
         """Whether the user waved it through, by its kind or by `kind:where`."""

@@ -11,14 +11,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tasks.safety.findings import MalformedError
 from tasks.safety.wire import Field, Wire
 
 _NODE, _LIBRARY = 1, 2
 _NAME, _OP, _INPUT, _ATTRIBUTE = 1, 2, 3, 5
 _KEY, _VALUE = 1, 2
-_TEXT, _TENSOR = 2, 8
+_TEXT, _TENSOR, _FILLED_IN = 2, 8, 9
 _SIGNATURE, _FUNCTION_NODE = 1, 3
-_TENSOR_SHAPE, _TENSOR_TEXT = 2, 8
+_TENSOR_SHAPE, _TENSOR_PACKED, _TENSOR_TEXT = 2, 4, 8
+_ARGUMENT_LISTS = {5, 6}  # `number_attr` and `type_list_attr`
 
 
 @dataclass(slots=True)
@@ -74,10 +76,17 @@ class Graph:
         return [self._wire.text(at, end) for number, at, end in self._value(node, attribute) if number == _TEXT]
 
     def constant_texts(self, node: NodeDef) -> list[str]:
-        """The texts that a constant holds."""
-        return [
-            self._wire.text(*span) for at, end in self._tensors(node) for span in self._wire.messages(_TENSOR_TEXT, at, end)
-        ]
+        """The texts that a constant holds.
+
+        Raises:
+            MalformedError: They are packed, which TensorFlow reads and does not write.
+        """
+        found = []
+        for at, end in self._tensors(node):
+            if any(True for _ in self._wire.messages(_TENSOR_PACKED, at, end)):
+                raise MalformedError(f"the constant {node.name!r} holds packed texts")
+            found += [self._wire.text(*span) for span in self._wire.messages(_TENSOR_TEXT, at, end)]
+        return found
 
     def constant_size(self, node: NodeDef) -> tuple[int, int]:
         """How many elements a constant declares, and the bytes that it has for them."""
@@ -89,8 +98,10 @@ class Graph:
 
     def callers(self, function: Body) -> Iterator[tuple[Body, NodeDef | None]]:
         """Where a function's name stands: in a node of the main graph, or somewhere in another function."""
-        # By its bytes, for a name can stand in any attribute; the longer name that it begins is told apart by what follows.
-        pattern = re.compile(re.escape(function.name.encode()) + rb"(?![A-Za-z0-9_])")
+        # By its bytes, for a name can stand in any attribute. Its length stands before it and tells it from the longer name
+        # that it begins; what follows is the writer's choice. A length that is written longer than it must be ends with 0.
+        name = function.name.encode()
+        pattern = re.compile(b"(?:" + re.escape(_length(len(name))) + b"|\\0)" + re.escape(name))
         for match in pattern.finditer(self._wire.data):
             self.budget.spend()
             inside = self._function_at(match.start())
@@ -123,17 +134,23 @@ class Graph:
 
     def _signature(self, function: Body, start: int, stop: int) -> None:
         for number, at, end in self._wire.fields(start, stop):
+            if end < 0:
+                continue  # a number, which readers ignore where a text or a message belongs
             if number == 1:
                 function.name = self._wire.text(at, end)
             elif number == 2:  # noqa: PLR2004  # an argument
                 self.budget.spend()
+                if any(field in _ARGUMENT_LISTS for field, _, _ in self._wire.fields(at, end)):
+                    raise MalformedError("an argument that is a list: its function takes more values than can be counted")
                 function.arguments.append(self._wire.last_text(1, at, end))
 
     def _node(self, start: int, stop: int) -> NodeDef:
         self.budget.spend()
         node = NodeDef("", "", start, stop)
         for number, at, end in self._wire.fields(start, stop):
-            # Where a field stands twice, the last one counts.
+            # Where a field stands twice, the last one counts; a number is none of these.
+            if end < 0:
+                continue
             if number == _NAME:
                 node.name = self._wire.text(at, end)
             elif number == _OP:
@@ -141,11 +158,27 @@ class Graph:
         return node
 
     def _value(self, node: NodeDef, attribute: str) -> Iterator[Field]:
-        """The fields of the value of one attribute."""
+        """The fields of the value of one attribute.
+
+        Raises:
+            MalformedError: Whoever calls the function fills it in, so that it can't be told here.
+        """
         for at, end in self._wire.messages(_ATTRIBUTE, node.start, node.stop):
             if self._wire.last_text(_KEY, at, end) == attribute:
                 for value in self._wire.messages(_VALUE, at, end):
-                    yield from self._wire.fields(*value)
+                    for field in self._wire.fields(*value):
+                        if field[0] == _FILLED_IN:
+                            raise MalformedError(f"{node.name!r} leaves its {attribute} to whoever calls it")
+                        yield field
 
     def _tensors(self, node: NodeDef) -> Iterator[tuple[int, int]]:
         return ((at, end) for number, at, end in self._value(node, "value") if number == _TENSOR and end >= 0)
+
+
+def _length(size: int) -> bytes:
+    """A length as it stands before a text."""
+    written = bytearray()
+    while size > 127:  # noqa: PLR2004
+        written.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*written, size])

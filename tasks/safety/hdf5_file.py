@@ -83,9 +83,8 @@ class Hdf5:
         version = data[8]
         if version in {0, 1}:
             sizes, at = (data[13], data[14]), 24 if version == 0 else 28
-            base, _, end, driver = struct.unpack_from("<QQQQ", data, at)
+            base, _, end, extension = struct.unpack_from("<QQQQ", data, at)
             _, self.root, cached = struct.unpack_from("<QQI", data, at + 32)
-            extension = driver
             self._cached = struct.unpack_from("<QQ", data, at + 56) if cached == _CACHED_GROUP else None
         elif version in {2, 3}:
             sizes = data[9], data[10]
@@ -93,8 +92,9 @@ class Hdf5:
             self._cached = None
         else:
             raise MalformedError(f"version {version} of the format is not known")
-        if sizes != (8, 8) or base != 0 or (version in {0, 1} and extension != _UNDEFINED):
-            raise MalformedError("it is laid out as h5py does not lay out files (sizes, base or driver)")
+        # An extension can hold a cache that the library believes in place of what stands at an object's own address.
+        if sizes != (8, 8) or base != 0 or extension != _UNDEFINED:
+            raise MalformedError("it is laid out as h5py does not lay out files (sizes, base, driver or extension)")
         if end > len(data):
             raise MalformedError(f"it is cut off: {len(data):,} of {end:,} bytes are there")
         self.end = end
@@ -118,6 +118,8 @@ class Hdf5:
                 self._refuse_dense(message)
             elif message.kind == _ATTRIBUTE:
                 name, value = self._attribute(message)
+                if name in node.attributes:
+                    raise MalformedError(f"two attributes {name!r} of one object, and readers differ in which one they take")
                 node.attributes[name] = value
             elif message.kind == _EXTERNAL_FILES:
                 node.external = True
@@ -147,11 +149,13 @@ class Hdf5:
         while blocks:
             at, size = blocks.pop(0)
             stop = self._within(at, size)
-            while at + 8 <= stop and count > 0:
+            while at + 8 <= stop:
                 kind, length, flags = struct.unpack_from("<HHB", self._data, at)
                 count -= 1
                 yield self._message(kind, flags, at + 8, length, stop, blocks, 0)
                 at += 8 + length
+        if count != 0:  # the library reads them all, however many it was told
+            raise MalformedError(f"the object at {address} has another number of messages than it says")
 
     def _messages2(self, address: int) -> Iterator[_Message]:
         version, flags = self._bytes(address + 4, 2)
@@ -355,17 +359,20 @@ class Hdf5:
             raise MalformedError("a text is not where it should be")
         stop = self._within(address, size)
         at = address + 16
+        texts: list[tuple[int, int]] = []
         while at + 16 <= stop:
             number, _, size = struct.unpack("<HH4xQ", self._bytes(at, 16))
             self._budget.spend()
             if number == index:
-                if length > size or length > TEXT:
-                    raise MalformedError("a text is longer than what is stored of it, or than any configuration")
-                return self._bytes(at + 16, length)
-            if number == 0:
-                break
-            at += 16 + -(-size // 8) * 8
-        raise MalformedError("a text is not where it should be")
+                texts.append((at + 16, size))
+            # Free space counts its own header, and something may follow it.
+            at += max(size, 16) if number == 0 else 16 + -(-size // 8) * 8
+        if len(texts) != 1:  # of two, the library takes the last
+            raise MalformedError("a text is not where it should be, or there twice")
+        [(at, size)] = texts
+        if length > size or length > TEXT:
+            raise MalformedError("a text is longer than what is stored of it, or than any configuration")
+        return self._bytes(at, length)
 
     # Bytes
 

@@ -64,7 +64,7 @@ def inspect_path(path: Path) -> Inspection:
     """Inspect a file or a folder that came from anywhere. A folder with a `manifest.json` of ours is held against it.
 
     Raises:
-        NotFoundError: There is nothing.
+        NotFoundError: There is nothing, or an empty folder.
     """
     started = time.perf_counter()
     if path.is_file():
@@ -83,6 +83,8 @@ def inspect_path(path: Path) -> Inspection:
         lies = _other_bytes(path, manifest)
         return _record([*bundle.findings, *lies], _listed(path)[0], started)
     paths, findings = _listed(path)
+    if not paths and not findings:
+        raise NotFoundError(f"There is no file in {path}.")
     findings += _inspect(_opened(paths), Context(sizes=_sizes(paths)))
     return _record(findings, paths, started)
 

@@ -26,8 +26,8 @@ _ACTIVE = {
 # Keras builds values of them, no objects.
 _VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__",
            "__complex__", "TensorShape", "set"}  # fmt: skip
-# Classes of the project's own definitions are nobody else's.
-_BUILTIN_DEFINITIONS = "tasks.definitions."
+# Classes of the project's own definitions are nobody else's; the rest of the project is no part of any model.
+_PROJECT, _BUILTIN_DEFINITIONS = "tasks", "tasks.definitions."
 _BUILTIN = ("activations", "losses", "metrics", "regularizers", "initializers", "constraints", "optimizers")
 # Arguments that Keras takes as names of files where they are strings.
 _FILES = {"vocabulary", "idf_weights", "filepath", "fname", "origin", "cache_dir"}
@@ -105,9 +105,12 @@ def _lookup(named: _Name, where: str, context: Context) -> Iterator[Finding]:
     is_registered = ">" in (named.registered or named.name)
     if not is_registered and _is_keras(named):
         return
-    own = named.module is not None and named.module.partition(".")[0] in context.own_packages
-    if own and (named.module or "").startswith(_BUILTIN_DEFINITIONS):
-        return
+    package = (named.module or "").partition(".")[0]
+    own = package in context.own_packages
+    if own and package == _PROJECT:
+        if (named.module or "").startswith(_BUILTIN_DEFINITIONS):
+            return
+        own = False
     origin = f"the module {named.module!r}" if named.module else "no module of Keras"
     message = f"the {what} {named.registered or named.name} is of {origin}"
     keras = named.module is None or named.module == "builtins" or named.module.partition(".")[0] == "keras"

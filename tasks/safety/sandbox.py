@@ -23,6 +23,7 @@ _SECONDS, _BYTES_A_SECOND = 900.0, 5_000_000
 _MEMORY, _COPIES, _OF_THE_MACHINE = 4 * 2**30, 8, 0.9
 _FILES = 256 * 2**20
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|AUTH|API_KEY|ACCESS_KEY|SIGNING|_KEY$|^AWS_|CONNECTION_URL")
+_PASSWORD_IN_ADDRESS = re.compile(r"://[^/\s@]*:[^/\s@]+@")  # DATABASE_URL, HTTPS_PROXY
 # Of what Python, NumPy, TensorFlow and the C library look at. Not `/proc/self`: there stands the environment that the
 # process was started with, and with it every secret of its owner's.
 _SYSTEM = (
@@ -78,7 +79,7 @@ def confine(limits: Limits, folder: Path, scratch: Path, code: Path | None = Non
     Returns:
         What holds now: of `memory`, `time`, `files`, `network`, `processes`.
     """
-    for name in [n for n in os.environ if _SECRET.search(n)]:
+    for name in [n for n, value in os.environ.items() if _SECRET.search(n) or _PASSWORD_IN_ADDRESS.search(value)]:
         del os.environ[name]
     os.environ["TMPDIR"] = str(scratch)
     held = _limit(limits)

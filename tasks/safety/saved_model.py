@@ -19,7 +19,8 @@ from tasks.safety.wire import Wire
 
 _META_GRAPH = 2
 _GRAPH, _ASSET, _OBJECTS = 2, 6, 7
-_IS_ASSET = 5
+_BOUND = 2  # of a `SavedConcreteFunction`
+_IS_ASSET, _KINDS = 5, {4, 5, 6, 7, 8, 9, 10, 12}  # of a `SavedObject`
 _KERAS_2_CONFIG = 5
 _PRINTS = {"Print", "PrintV2"}
 
@@ -98,16 +99,21 @@ def _objects(wire: Wire, start: int, stop: int) -> tuple[dict[str, list[int]], s
     count = 0
     for span in wire.messages(_OBJECTS, start, stop):
         for number, at, end in wire.fields(*span):
+            if end < 0:
+                continue  # a number in a message's place, which readers ignore: it must not count as an object
             if number == 1:
                 wire.budget.spend()
-                if any(kind == _IS_ASSET for kind, _, _ in wire.fields(at, end)):
+                kinds = [kind for kind, _, stop in wire.fields(at, end) if kind in _KINDS and stop >= 0]
+                if kinds and kinds[-1] == _IS_ASSET:  # of a `oneof` the last one counts
                     assets.add(count)
                 count += 1
             elif number == 2:  # noqa: PLR2004  # an entry of the map `concrete_functions`
                 wire.budget.spend()
-                bound: list[int] = []
-                for value in wire.messages(2, at, end):
-                    bound = [n for field, a, e in wire.fields(*value) if field == 2 for n in wire.numbers(a, e)]  # noqa: PLR2004
+                values = list(wire.messages(2, at, end))
+                if len(values) > 1:
+                    raise MalformedError("two values for one function: readers differ in whether they put them together")
+                inner = [field for value in values for field in wire.fields(*value)]
+                bound = [number for field, a, e in inner if field == _BOUND for number in wire.numbers(a, e)]
                 captures[wire.last_text(1, at, end)] = bound
     return captures, assets
 

@@ -34,7 +34,7 @@ class _Machine:
     clone: int
     clone3: int
     prlimit: int
-    signals: tuple[int, ...]  # that name a process first
+    signals: tuple[int, ...]  # kill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo: all name a process first
 
 
 # Numbers on x86-64 and on arm64, which has no call of its own for some. Landlock knows no modes, owners and attributes, and
@@ -65,7 +65,7 @@ _MACHINES = {
         clone=56,
         clone3=435,
         prlimit=302,
-        signals=(62, 234),
+        signals=(62, 234, 129, 297),
     ),
     "aarch64": _Machine(
         audit=0xC00000B7,
@@ -74,7 +74,7 @@ _MACHINES = {
         clone=220,
         clone3=435,
         prlimit=261,
-        signals=(129, 131),
+        signals=(129, 131, 138, 240),
     ),
 }
 

@@ -11,6 +11,7 @@ or `secret:NAME`, a Prefect Secret block; `ROUNDTRIP_SIGNING_CERTIFICATE` is the
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -145,8 +146,10 @@ def _same_manifest(folder: Path, manifest: Manifest, subject: str) -> None:
         raise UnsafeError(f"The signature of {subject} holds, but {SIGNED} is not there or no manifest.") from None
     if (signed.model, signed.version) != (manifest.model, manifest.version):
         raise UnsafeError(f"The signature of {subject} is that of {signed.model}@{signed.version}: it was copied there.")
-    if signed != _without_signature(manifest):
-        changed = [n for n in Manifest.model_fields if getattr(signed, n) != getattr(_without_signature(manifest), n)]
+    # As JSON: a metric that is no number is not equal to itself.
+    before, now = (json.loads(m.model_dump_json()) for m in (signed, _without_signature(manifest)))
+    changed = [name for name in Manifest.model_fields if before[name] != now[name]]
+    if changed:
         raise UnsafeError(f"The manifest of {subject} is not the one that was signed: {', '.join(changed)} changed.")
 
 

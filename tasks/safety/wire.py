@@ -14,7 +14,8 @@ from tasks.safety.findings import MalformedError
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _CONTINUED = 128
 _LONGEST = 10
-_SIGN = 1 << 63
+_LARGEST_TAG = (1 << 32) - 1
+_SIGN, _64_BITS = 1 << 63, (1 << 64) - 1
 
 # A field: its number; then start and end of its bytes, or for a number the value and -1.
 Field = tuple[int, int, int]
@@ -29,6 +30,9 @@ class Wire:
     def fields(self, at: int, end: int) -> Iterator[Field]:
         """The fields of the message in `data[at:end]`, in their order; none where `end` says that it was a number.
 
+        Those of fixed width are stepped over: none that inspection asks for is one, and one that bears the number of a text
+        is ignored by every reader.
+
         Raises:
             MalformedError: These are no such bytes, or too many fields.
         """
@@ -41,6 +45,8 @@ class Wire:
             at += 1
             if tag >= _CONTINUED:
                 tag, at = varint(data, at - 1, end)
+                if tag > _LARGEST_TAG:
+                    raise MalformedError("a field's number is out of range, and readers differ in what they make of it")
             wire = tag & 7
             if wire == _BYTES:
                 size, at = varint(data, at, end)
@@ -53,11 +59,9 @@ class Wire:
                 value, at = varint(data, at, end)
                 yield tag >> 3, value, -1
             elif wire in {_FIXED64, _FIXED32}:
-                stop = at + (8 if wire == _FIXED64 else 4)
-                if stop > end:
+                at += 8 if wire == _FIXED64 else 4
+                if at > end:
                     raise MalformedError("the last field goes beyond the end")
-                yield tag >> 3, at, stop
-                at = stop
             else:
                 raise MalformedError(f"there is no field of wire type {wire}")
 
@@ -115,7 +119,7 @@ def varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
         byte = data[at]
         value |= (byte & 127) << (7 * shift)
         if byte < _CONTINUED:
-            return value, at + 1
+            return value & _64_BITS, at + 1
     raise MalformedError("a number is longer than ten bytes, or ends too early")
 
 

@@ -64,7 +64,7 @@ class Carried(BaseModel):
         outputs: The outputs of the probe.
     """
 
-    model_config = {"frozen": True}
+    model_config = {"frozen": True, "ser_json_inf_nan": "strings"}  # of the curves, as in `TrainingRecord`
 
     compile: dict[str, Any] | None = None
     curves: dict[str, list[float]] = Field(default_factory=dict)

@@ -32,6 +32,9 @@ class Checkpoint:
     output_tolerance = 0.0
     packages: tuple[str, ...] = ()
 
+    def check(self, model: Any) -> None:
+        """Any model can be stored."""
+
     def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Write the checkpoint."""
         del sample

@@ -29,23 +29,23 @@ class FullH5:
     output_tolerance = 0.0
     packages: tuple[str, ...] = ()
 
-    def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
-        """Write architecture and weights.
-
-        The optimizer is left out: the legacy format's copy can't be loaded and makes `fit` raise (`Unknown variable`);
-        the bundle carries it instead.
-
-        Raises:
-            InputError: The model is a subclass or has layers of the user's own. Keras would write them (3.15 no longer
-                refuses), but nobody could load them.
-        """
-        del sample
+    def check(self, model: Any) -> None:
+        """Refuse subclasses and layers of the user's own: Keras 3.15 would write them, and nobody could load them."""
         own = own_classes(model)
         if own:
             raise InputError(
                 f"A model with {', '.join(own)} can't be stored as full-h5: HDF5 holds Sequential and functional models "
                 "of Keras' own layers only. Use the scenario weights-h5 or saved-model."
             )
+
+    def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
+        """Write architecture and weights.
+
+        The optimizer is left out: the legacy format's copy can't be loaded and makes `fit` raise (`Unknown variable`);
+        the bundle carries it instead.
+        """
+        del sample
+        self.check(model)
         with _quiet():
             # With the optimizer, it would also leave the live model compiled as another one (FACTS S4).
             model.save(folder / FILE, include_optimizer=False)

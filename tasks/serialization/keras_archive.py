@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks.data import Arrays
 from tasks.data.dataset import Array
+from tasks.errors import InputError
 from tasks.serialization.arrays import keras_predict
 from tasks.serialization.keras_model import own_classes, weights_by_layer
 from tasks.serialization.protocol import Promise
@@ -31,9 +32,24 @@ class KerasArchive:
     output_tolerance = 0.0
     packages: tuple[str, ...] = ()
 
+    def check(self, model: Any) -> None:
+        """Refuse what Keras can't describe: a class of the user's own without a `get_config` that it would need."""
+        import keras  # seconds
+
+        try:
+            keras.saving.serialize_keras_object(model)
+        except Exception as error:
+            said = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+            own = ", ".join(own_classes(model)) or type(model).__name__
+            raise InputError(
+                f"A model with {own} can't be stored as keras-archive: Keras can't describe it ({said:.200}). Give the class a "
+                "get_config that returns its constructor's arguments, or use the scenario weights-h5 or saved-model."
+            ) from error
+
     def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Write the archive."""
         del sample
+        self.check(model)
         model.save(folder / FILE)
         own = own_classes(model)
         return [f"architecture: {', '.join(own)} is not in the archive; rebuilt from the definition"] if own else []

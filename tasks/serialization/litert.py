@@ -36,11 +36,15 @@ class LiteRT:
     output_tolerance = 1e-5  # measured: up to 5e-7
     packages: tuple[str, ...] = ("ai_edge_litert",)
 
+    def check(self, model: Any) -> None:
+        """Refuse 16 bits."""
+        refuse_half_precision(model, self.name)
+
     def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Export with an open batch, and open it at once."""
         import tensorflow as tf  # seconds
 
-        refuse_half_precision(model, self.name)
+        self.check(model)
         try:
             model.export(
                 folder / FILE,

@@ -40,9 +40,13 @@ class Onnx:
     output_tolerance = 1e-5  # measured: up to 9e-8 for dense, 5e-7 for convolutional models
     packages: tuple[str, ...] = ("onnx", "tf2onnx", "onnxruntime")
 
+    def check(self, model: Any) -> None:
+        """Refuse 16 bits."""
+        refuse_half_precision(model, self.name)
+
     def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Export with an open batch, and open it at once: the converter also writes files that no runtime takes (S10)."""
-        refuse_half_precision(model, self.name)
+        self.check(model)
         path = folder / FILE
         try:
             with _quiet():

@@ -47,6 +47,13 @@ class Format(Protocol):
     output_tolerance: float
     packages: tuple[str, ...]
 
+    def check(self, model: Any) -> None:
+        """Refuse before the training what `save` would refuse after it, as far as the built model alone tells.
+
+        Raises:
+            InputError: The format can't hold this model; the message names another one.
+        """
+
     def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Write the model's files into an empty folder.
 

@@ -39,6 +39,9 @@ class ServingExport:
     output_tolerance = 0.0
     packages: tuple[str, ...] = ()
 
+    def check(self, model: Any) -> None:
+        """Any model can be stored."""
+
     def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Write the endpoint `serve`, also as `serving_default`, with an open batch."""
         import keras  # seconds

@@ -27,6 +27,9 @@ class WeightsH5:
     output_tolerance = 0.0
     packages: tuple[str, ...] = ()
 
+    def check(self, model: Any) -> None:
+        """Any model can be stored."""
+
     def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Write the weights."""
         del sample

@@ -37,6 +37,9 @@ class WeightsSharded:
     def __init__(self, shard_bytes: int = _GIGABYTE) -> None:
         self.shard_bytes = shard_bytes
 
+    def check(self, model: Any) -> None:
+        """Any model can be stored."""
+
     def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:
         """Write shards and index. Keras can't split a tensor (FACTS S18), so the largest one may make shards larger."""
         del sample

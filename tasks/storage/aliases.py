@@ -208,7 +208,12 @@ def resolve_alias(store: Store, model: str, alias: str) -> str:
     if not newest:
         raise index.no_such_model(store, model)
     known = sorted(aliases(store, model))
+    if not known:
+        raise NotFoundError(
+            f"{model} has no alias {alias!r}: no version of it passed verification yet. "
+            f"`python -m flows return {model}@{newest[0]}` verifies the newest."
+        )
     raise NotFoundError(
-        f"{model} has no alias {alias!r} (it has: {', '.join(known) or 'none'}). No version of it passed verification yet, "
-        f"or none was promoted. `python -m flows return {model}@{newest[0]}` verifies the newest."
+        f"{model} has no alias {alias!r}. It has: {', '.join(known)}. `python -m flows promote {model}@VERSION --alias {alias}` "
+        f"makes it; `python -m flows show {model}` shows the versions."
     )

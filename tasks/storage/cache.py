@@ -50,6 +50,8 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", re.IGNORECASE)
 _DATED = 1_000_000_000 * 10**9  # nanoseconds: 9 September 2001
 _TRUSTED = 7 * 86_400.0  # seconds
 
+_Note = list[int | str]  # size, inode, modification time, change time, SHA-256
+
 _held: dict[Path, IO[bytes]] = {}  # versions that this process uses, with their locks
 
 
@@ -124,6 +126,8 @@ def cached(store: Store, manifest: Manifest, moved: Moved = nobody, expect: Move
             lacking = _lacking(place, manifest)
             if lacking or not place.folder.exists():
                 _fill(store, place, manifest, lacking, moved, expect)
+            else:
+                _state(place.folder / layout.MANIFEST, manifest)
         if lacking:
             evict(place.root, limit)
     except BaseException as error:
@@ -162,18 +166,18 @@ def _lacking(place: _Place, manifest: Manifest) -> list[FileEntry]:
     """Files that are not there or not right. What was hashed and found right is noted, and what is not declared removed."""
     there = _tidied(place, manifest)
     seen = _Seen.read(place.seen)
-    right: dict[str, list[int]] = {}
+    right: dict[str, _Note] = {}
     for entry in manifest.files:
         path = there.get(entry.path)
         if path is None or path.stat().st_size != entry.size:
             continue
-        facts = _facts(path)
-        if seen.files.get(entry.path) == facts:
-            right[entry.path] = facts
+        note = _note(path, entry)
+        if seen.files.get(entry.path) == note:
+            right[entry.path] = note
             continue
         _protect(path)
         if sha256_of(path) == entry.sha256:
-            right[entry.path] = _facts(path)
+            right[entry.path] = _note(path, entry)
     if right != seen.files:
         _Seen(seen.hashed or time.time(), right).write(place.seen)
     return [entry for entry in manifest.files if entry.path not in right]
@@ -198,10 +202,10 @@ def _tidied(place: _Place, manifest: Manifest) -> dict[str, Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the kernel said of files when they were hashed; a week later it says nothing any more."""
+    """What the kernel said of files when they were hashed, and their digests; a week later it says nothing any more."""
 
     hashed: float
-    files: dict[str, list[int]]
+    files: dict[str, _Note]
 
     @classmethod
     def read(cls, path: Path) -> _Seen:
@@ -214,9 +218,14 @@ class _Seen:
 
     def write(self, path: Path) -> None:
         # Without those that were written to since they were dated: they are hashed next time.
-        files = {name: facts for name, facts in self.files.items() if facts[2] == _DATED}
+        files = {name: note for name, note in self.files.items() if note[2] == _DATED}
         with _replacing(path) as new:
             new.write_text(json.dumps({"hashed": self.hashed, "files": files}))
+
+
+def _note(path: Path, entry: FileEntry) -> _Note:
+    # With the digest, for a store may come to name others for the version: then these are not the bytes that it names.
+    return [*_facts(path), entry.sha256]
 
 
 def _facts(path: Path) -> list[int]:
@@ -248,8 +257,7 @@ def _fill(
         download(store, prefix, new, wanted, moved, expect, journal=place.partial / "parts")
         for entry in wanted:
             _keep(place.root, entry, new / entry.path)
-        with _replacing(new / layout.MANIFEST) as file:
-            file.write_text(manifest.model_dump_json(indent=1))
+        _state(new / layout.MANIFEST, manifest)
         if place.folder.exists():
             for path in [*(entry.path for entry in lacking), layout.MANIFEST]:
                 _replace(new / path, place.folder / path)
@@ -266,8 +274,16 @@ def _fill(
     # Right as of now, by the hashes of the download and of the blobs.
     lacking_paths = {entry.path for entry in lacking}
     seen = _Seen.read(place.seen)
-    files = {entry.path: _facts(place.folder / entry.path) for entry in manifest.files if entry.path in lacking_paths}
+    files = {e.path: _note(place.folder / e.path, e) for e in manifest.files if e.path in lacking_paths}
     _Seen(seen.hashed or time.time(), seen.files | files).write(place.seen)
+
+
+def _state(path: Path, manifest: Manifest) -> None:
+    """Have a file say what the manifest does; it is left alone where it does so already."""
+    content = manifest.model_dump_json(indent=1).encode()
+    if not path.is_file() or path.read_bytes() != content:
+        with _replacing(path) as new:
+            new.write_bytes(content)
 
 
 def _link_blob(root: Path, entry: FileEntry, target: Path) -> bool:

@@ -7,6 +7,7 @@ by its manifest. A removal marks its version here before it touches the manifest
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -70,7 +71,10 @@ def newest(store: Store, model: str, count: int) -> list[str]:
 
 def no_such_model(store: Store, model: str) -> NotFoundError:
     """The error for a model without a version."""
-    return NotFoundError(f"There is no model {model!r} in {store.url}. `python -m flows list` shows what there is.")
+    there = store.folders("")
+    near = [name for name in there if name.startswith(f"{model}-")] or difflib.get_close_matches(model, there, n=3)
+    meant = f" Did you mean {', '.join(near[:3])}?" if near else ""
+    return NotFoundError(f"There is no model {model!r} in {store.url}.{meant} `python -m flows list` shows what there is.")
 
 
 def _read(keys: list[str]) -> tuple[set[str], list[Listed]]:

@@ -47,7 +47,8 @@ class Environment(BaseModel):
 class TrainingRecord(BaseModel):
     """How the model was trained."""
 
-    model_config = {"frozen": True}
+    # A metric may be no number (R2 of equal targets): in JSON by its name, for `null` could not be read again.
+    model_config = {"frozen": True, "ser_json_inf_nan": "strings"}
 
     scenario: str
     loop: str

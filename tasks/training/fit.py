@@ -22,6 +22,7 @@ from tasks.training.run import (
     deciding_callbacks,
     ensure_compiled,
     final_metrics,
+    in_the_users_terms,
     order,
     silent,
     why_not_compiled,
@@ -74,7 +75,8 @@ def train_with_fit(
             model.run_eagerly, model.train_function = True, None
             fit(session)
 
-    with Session(model, dataset, config, "fit", deciding_callbacks(config, callbacks), checkpointing) as session:
+    deciding = deciding_callbacks(config, callbacks)
+    with in_the_users_terms(dataset), Session(model, dataset, config, "fit", deciding, checkpointing) as session:
         fit(session)
     # Only early stopping leaves other weights behind than those of the last epoch.
     last = {name: values[-1] for name, values in session.curves.items() if name.startswith("val_")}

@@ -15,6 +15,7 @@ import numpy as np
 
 from tasks.data import Array, Arrays, Dataset, rows
 from tasks.data.dataset import each, take
+from tasks.definitions.build import fixed_batch
 from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
 from tasks.training.run import (
@@ -27,6 +28,7 @@ from tasks.training.run import (
     check_steps,
     deciding_callbacks,
     ensure_compiled,
+    in_the_users_terms,
     order,
     silent,
     why_not_compiled,
@@ -71,7 +73,8 @@ def train_with_custom_loop(
     import keras
 
     ensure_compiled(model, dataset, config)
-    with Session(model, dataset, config, "custom", deciding_callbacks(config, callbacks), checkpointing) as session:
+    deciding = deciding_callbacks(config, callbacks)
+    with in_the_users_terms(dataset), Session(model, dataset, config, "custom", deciding, checkpointing) as session:
         loop = _Loop(model, config)
         listeners = keras.callbacks.CallbackList(
             callbacks_of(session, config, report),
@@ -130,7 +133,8 @@ class _Loop:
     def validate(self, x: Arrays, y: Arrays) -> dict[str, float]:
         """Loss and metrics over all examples, in batches as large as serve."""
         self._reset()
-        for stack in _chunks(x, y, np.arange(rows(x)), max(self._config.batch_size, VALIDATION_BATCH)):
+        size = fixed_batch(self._model) or max(self._config.batch_size, VALIDATION_BATCH)
+        for stack in _chunks(x, y, np.arange(rows(x)), size):
             self._evaluate(*stack)
         return self._logs()
 

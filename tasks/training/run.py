@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Arrays, Dataset, rows
-from tasks.data.dataset import Array, take
-from tasks.errors import InputError, TrainingFailed
+from tasks.data.dataset import Array, each, take
+from tasks.errors import InputError, RoundtripError, TrainingFailed
+from tasks.references import place_of
 from tasks.training.checkpoints import Session
 from tasks.training.config import TrainingConfig
 from tasks.training.step import put_back
@@ -24,7 +25,8 @@ from tasks.training.step import put_back
 # At least so many examples a batch where nothing is learned: small batches only cost time there.
 VALIDATION_BATCH = 256
 _ONE_SEEDED = threading.Lock()
-_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")
+# Of TensorFlow's messages: what colours them, and where in its graph it happened.
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m|\{\{[^{}]*\}\} ?| ?\[Op:\w+\].*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,30 @@ def why_not_compiled(error: Exception) -> str:
     wrapped = next((i for i, line in enumerate(lines[:-1]) if "Exception encountered when calling" in line), None)
     line = lines[wrapped + 1] if wrapped is not None else lines[-1 if lines[0] == "in user code:" else 0]
     return f"{type(error).__name__}: {line:.200}"
+
+
+@contextmanager
+def in_the_users_terms(dataset: Dataset) -> Iterator[None]:
+    """Say of what fails in a training what it was trained on and where; Keras' and TensorFlow's errors say neither.
+
+    Raises:
+        InputError: The model, its loss or its own code does not take this data.
+    """
+    try:
+        yield
+    except (RoundtripError, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "ResourceExhaustedError":  # memory ran out, whatever the data
+            raise
+        x, y = (
+            ", ".join(f"{name} {a.shape[1:] or 'a scalar'} {a.dtype}".strip() for name, a in each(part).items())
+            for part in (dataset.x, dataset.y)
+        )
+        raise InputError(
+            f"The model can't be trained on this data (an example: {x}; its target: {y}): {why_not_compiled(error)}"
+            f"{place_of(error)}. Look at the model's last layer, its loss and the targets."
+        ) from error
 
 
 def _reporting_callback(config: TrainingConfig, report: Report, session: Session) -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import ValidationError
+
 from tasks.children import Child, ChildDied
 from tasks.definitions import Definition
 from tasks.errors import RoundtripError
@@ -66,7 +68,9 @@ class Loader:
             deadline = threading.Timer(limits.seconds, stop)
             deadline.start()
             try:
-                answer = self._child.ask(request)
+                measured = Measurement.model_validate(self._child.ask(request))
+            except ValidationError:
+                return self._not_loaded("The process answered with no measurement.")
             except ChildDied as death:
                 late_by = f"It was still loading after {limits.seconds:.0f} s and was ended."
                 return self._not_loaded(late_by if late.is_set() else str(death))
@@ -78,7 +82,6 @@ class Loader:
                 )  # nothing that the user named is wrong: other versions build another model
             finally:
                 deadline.cancel()
-        measured = Measurement.model_validate(answer)
         return measured.model_copy(update={"elsewhere": self._elsewhere.name}) if self._elsewhere else measured
 
     def _not_loaded(self, why: str) -> Measurement:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from tasks.data import Arrays
-from tasks.data.dataset import each
+from tasks.data.dataset import Array, each
 from tasks.definitions import Definition
 from tasks.errors import RoundtripError
 from tasks.serialization import compare, format_named, keras_model, restore, tensor_digests
@@ -29,8 +29,8 @@ class Measurement(BaseModel):
         error: Why not.
         weights: One line for each weight that is not the same bit for bit.
         outputs_identical: Whether every bit of the probe's outputs is the same.
-        max_abs_diff: Largest difference of an output.
-        max_abs_output: Largest output, which differences are relative to.
+        max_abs_diff: Largest difference of an output; two that are the same infinity, or both no number, do not differ.
+        max_abs_output: Largest finite output, which differences are relative to.
         score: Share of the probe's examples that the returned model gets right, where the targets are classes.
         stored_score: The same for the outputs that the trained model gave.
         resumed: One line for each weight that is not the same after one more training step.
@@ -192,9 +192,25 @@ def _compare_outputs(stored: Arrays, found: Arrays, result: Measurement) -> None
     if other:  # strings, say: there is no near enough
         result.error = f"the outputs {', '.join(other)} are no numbers and have other values"
         return
-    pairs = [(before[n].astype(np.float64), after[n].astype(np.float64)) for n in before if before[n].dtype.kind in "biuf"]
-    result.max_abs_diff = max((float(np.max(np.abs(a - b), initial=0.0)) for a, b in pairs), default=0.0)
-    result.max_abs_output = max((float(np.max(np.abs(a), initial=0.0)) for a, _ in pairs), default=0.0)
+    pairs = {
+        n: (before[n].astype(np.float64), after[n].astype(np.float64)) for n in before if before[n].dtype.kind in "biuf"
+    }
+    differences = {n: _difference(a, b) for n, (a, b) in pairs.items()}
+    endless = [n for n, difference in differences.items() if not np.isfinite(difference)]
+    if endless:  # no tolerance is wide enough, and none may be taken from these
+        result.error = f"the outputs {', '.join(n or 'of the model' for n in endless)} are no finite numbers at other places"
+        return
+    result.max_abs_diff = max(differences.values(), default=0.0)
+    result.max_abs_output = max((_largest(a[np.isfinite(a)]) for a, _ in pairs.values()), default=0.0)
+
+
+def _difference(a: Array, b: Array) -> float:
+    other = ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    return _largest(a[other] - b[other])
+
+
+def _largest(values: Array) -> float:
+    return float(np.max(np.abs(values), initial=0.0))
 
 
 def _accuracy(outputs: Arrays, targets: Arrays) -> float | None:

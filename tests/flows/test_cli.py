@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from flows.cli import cli
-from flows.commands.common import model_parameter
+from flows.commands.common import model_parameter, say
 from flows.scenarios import MAIN_JOB, SCENARIOS, scenario_flow
 from tasks.errors import InputError
+from tests.safety.hostile import onnx, proto
 
 
 def test_help_needs_neither_tensorflow_nor_prefect() -> None:
@@ -60,6 +63,28 @@ def test_model_arguments_are_json_where_they_can_be() -> None:
         "activation": "relu",
         "path": "a=b",
     }
+
+
+def test_a_hostile_name_neither_steers_the_terminal_nor_breaks_the_table(tmp_path: Path) -> None:
+    name = "\x1b[2K\x1b[1A[bold]x[/bold][/nothing]"
+    path = onnx(tmp_path / "model.onnx", proto(1, proto(3, name) + proto(4, "PyOp") + proto(7, "ai.evil\x1b[8m")))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", "inspect", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "300"},
+    )
+
+    assert done.returncode == 3
+    assert "\x1b" not in done.stdout
+    assert r"\x1b[2K\x1b[1A[bold]x[/bold][/nothing]" in done.stdout
+
+
+def test_an_error_that_quotes_a_hostile_name_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say(InputError("two lines:\n  \x1b]0;title\x07"))
+    assert capsys.readouterr().err == "error: two lines:\n  \\x1b]0;title\\x07\n"
 
 
 @pytest.mark.parametrize("pair", ["hidden", "=3", "two words=3"])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import resource
 import socket
-import stat
 import subprocess
 import threading
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from typing import Any
 
 import keras
 
+from tests.echo_child import answers
 from tests.user_models import dense
 
 
@@ -56,17 +55,7 @@ def _flood(_: Any) -> None:
     """Answer without end, on the pipe itself."""
     block = b"{" * 2**20
     while True:
-        os.write(_answers(), block)
-
-
-def _answers() -> int:
-    """The descriptor that `serve` answers on: the pipe with the highest number."""
-    pipes = []
-    for number in range(3, 64):
-        with contextlib.suppress(OSError):
-            if stat.S_ISFIFO(os.fstat(number).st_mode):
-                pipes.append(number)
-    return max(pipes)
+        os.write(answers(), block)
 
 
 _ACTIONS: dict[str, Callable[[Any], object]] = {
@@ -93,6 +82,7 @@ _ACTIONS: dict[str, Callable[[Any], object]] = {
     "allocate": _allocate,
     "never end": _never_end,
     "flood": _flood,
+    "answer": lambda text: os.write(answers(), text.encode()),
     "large file": lambda size: (Path(os.environ["TMPDIR"]) / "large").write_bytes(b"x" * size),
     "crash": lambda _: ctypes.string_at(0),
 }

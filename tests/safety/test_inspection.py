@@ -147,6 +147,12 @@ def test_a_class_of_the_projects_own_definitions_is_none_of_anybody_elses(full: 
     assert full.findings() == []
 
 
+def test_the_rest_of_the_project_is_no_part_of_a_model(full: Copy) -> None:
+    """Every model of a built-in definition has our package for its own."""
+    reconfigure(full, {"class_name": "Store", "module": "tasks.storage.store"})
+    assert full.dangers() == {"foreign class"}
+
+
 def test_a_module_of_the_standard_library_is_nobodys_own(full: Copy) -> None:
     definition = full.original.definition.model_copy(update={"reference": "os:system"})
     full.original = full.original.model_copy(update={"definition": definition})

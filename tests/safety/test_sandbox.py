@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -201,6 +203,22 @@ def test_other_processes_are_out_of_reach(weights: tuple[Path, Manifest], action
         acting(weights, action, os.getpid())
 
 
+_QUEUE = """
+import ctypes, os, platform, sys
+from tasks.safety import seccomp
+assert seccomp.restrict()
+numbers = {"x86_64": (129, 297), "aarch64": (138, 240)}[platform.machine()]
+libc, parent, information = ctypes.CDLL(None, use_errno=True), os.getppid(), (ctypes.c_int * 32)(0, 0, -1)
+print([libc.syscall(numbers[0], parent, 0, information), libc.syscall(numbers[1], parent, parent, 0, information)])
+"""
+
+
+def test_the_filter_alone_keeps_queued_signals_from_others_too() -> None:
+    """Landlock has held signals back since Linux 6.12 only."""
+    done = subprocess.run([sys.executable, "-c", _QUEUE], capture_output=True, text=True, check=True)
+    assert done.stdout == "[-1, -1]\n"
+
+
 def test_no_process_is_forked(weights: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
     refused(weights, monkeypatch, "fork")
 
@@ -210,11 +228,20 @@ def test_the_nursery_forks_nothing_for_it(weights: tuple[Path, Manifest]) -> Non
         acting(weights, "nursery")
 
 
-@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "PREFECT_API_AUTH_STRING", "ROUNDTRIP_SIGNING_KEY", "MY_TOKEN"])
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ("PREFECT_API_AUTH_STRING", "hunter2"),
+        ("ROUNDTRIP_SIGNING_KEY", "hunter2"),
+        ("MY_TOKEN", "hunter2"),
+        ("DATABASE_URL", "postgresql://me:hunter2@localhost/db"),
+    ],
+)
 def test_secrets_of_the_environment_are_not_there(
-    weights: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, name: str
+    weights: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, name: str, secret: str
 ) -> None:
-    monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv(name, secret)
     monkeypatch.setenv("MY_SETTING", "kept")
     with pytest.raises(InputError, match="<None>"):
         acting(weights, "environment", name)
@@ -260,6 +287,13 @@ def test_a_load_that_never_ends_is_ended(weights: tuple[Path, Manifest], monkeyp
 def test_an_answer_without_end_is_not_read(weights: tuple[Path, Manifest]) -> None:
     found = acting(weights, "flood")
     assert (found.loads, found.error) == (False, "The process answered with more than a record can be, and was ended.")
+
+
+@pytest.mark.parametrize("answer", ["no JSON\n", '{"event": {"loads": "perhaps"}}\n{"done": true}\n'])
+def test_an_answer_that_is_no_measurement_is_a_model_that_does_not_load(weights: tuple[Path, Manifest], answer: str) -> None:
+    found = acting(weights, "answer", answer)
+    assert found.loads is False
+    assert str(found.error).startswith("The process answered with no")
 
 
 def test_a_file_that_is_too_large_is_not_written(weights: tuple[Path, Manifest]) -> None:

@@ -78,6 +78,19 @@ def test_a_vocabulary_of_the_hosts_in_place_of_the_models_own(tmp_path: Path) ->
     assert {f.kind for f in inspect_path(tmp_path / "hostile").refused} == {"operation"}
 
 
+def test_strings_of_a_checkpoint_that_are_more_than_its_bytes(tmp_path: Path) -> None:
+    """TensorFlow makes room for all of them before it reads the first."""
+    tf.train.Checkpoint(words=tf.Variable(["a", "b", "c"])).write(str(tmp_path / "ckpt"))
+    index = tmp_path / "ckpt.index"
+    assert inspect_path(tmp_path).findings == ()
+    three, many = b"\x12\x04\x12\x02\x08\x03", b"\x12\x04\x12\x02\x08\x7f"
+    assert index.read_bytes().count(three) == 1
+
+    index.write_bytes(index.read_bytes().replace(three, many))
+
+    assert {f.kind for f in inspect_path(tmp_path).refused} == {"bomb"}
+
+
 def test_printing_is_reported_and_let_through(tmp_path: Path) -> None:
     @tf.function(input_signature=[tf.TensorSpec((None,))])  # type: ignore[untyped-decorator]
     def speak(x: Any) -> Any:

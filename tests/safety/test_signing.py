@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -64,6 +65,13 @@ def test_a_signed_bundle_is_valid(tmp_path: Path) -> None:
     manifest = published(tmp_path / "bundle")
     assert {f.path for f in manifest.files} >= {"model.sig", "signed.json"}
     assert check_signature(tmp_path / "bundle", manifest) == "valid"
+
+
+def test_a_metric_that_is_no_number_is_still_the_one_that_was_signed(tmp_path: Path) -> None:
+    training = bundles.bare_manifest("weights-h5").training.model_copy(update={"metrics": {"val_r2": math.nan}})
+    manifest = published(tmp_path / "bundle", training=training)
+    stored = Manifest.model_validate_json(manifest.model_dump_json())
+    assert check_signature(tmp_path / "bundle", stored) == "valid"
 
 
 def test_the_projects_own_command_verifies_the_folder(tmp_path: Path, keys: Path) -> None:

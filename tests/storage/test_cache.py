@@ -66,6 +66,28 @@ print(fetch(store, manifest, moved=moved.append), sum(moved))
 """
 
 
+# What the store names now
+
+
+def test_a_file_that_was_right_for_another_manifest_is_hashed_against_this_one(store: Store, tmp_path: Path) -> None:
+    """Who may write to the store could else have a cache vouch for bytes that are not there any more."""
+    (manifest,) = versions(store, tmp_path, 1)
+    fetch(store, manifest)
+    forged = tuple(f.model_copy(update={"sha256": "0" * 64}) if f.path == "own" else f for f in manifest.files)
+
+    with pytest.raises(UnsafeError, match="is not what was published"):
+        fetch(store, manifest.model_copy(update={"files": forged}))
+
+
+def test_the_manifest_in_the_folder_is_the_one_that_was_read(store: Store, tmp_path: Path) -> None:
+    (manifest,) = versions(store, tmp_path, 1)
+    path = fetch(store, manifest) / "manifest.json"
+    for damage in (path.unlink, lambda: path.write_bytes(b"\xff")):
+        damage()
+        fetch(store, manifest)
+        assert Manifest.model_validate_json(path.read_bytes()) == manifest
+
+
 # One file, kept once
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,18 @@ def test_a_published_version_is_whole(store: Store, manifest: Manifest) -> None:
         key.removeprefix(prefix): store.get(key) for key in store.keys(prefix) if not key.endswith("manifest.json")
     } == FILES
     assert read_manifest(store, "digits", manifest.version) == manifest
+
+
+def test_a_version_with_a_metric_that_is_no_number_can_be_read_again(store: Store, folder: Path) -> None:
+    bare = manifest_of(write(folder))
+    training = bare.training.model_copy(update={"metrics": {"val_r2": math.nan, "val_mape": math.inf}})
+    carried = bare.carried.model_copy(update={"curves": {"val_r2": [math.nan, -1.0]}})
+    publish(store, folder, bare.model_copy(update={"training": training, "carried": carried}))
+
+    stored = read_manifest(store, "digits", bare.version)
+
+    assert math.isnan(stored.training.metrics["val_r2"]) and stored.training.metrics["val_mape"] == math.inf
+    assert math.isnan(stored.carried.curves["val_r2"][0])
 
 
 def test_a_reference_says_where_and_how_large(store: Store, folder: Path) -> None:

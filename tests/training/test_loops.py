@@ -187,6 +187,18 @@ def test_early_stopping_brings_the_best_weights_back(loop: str) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_a_model_that_takes_one_size_of_batch_is_validated_in_it(loop: str) -> None:
+    data = replace(DATA, x=DATA.x[:40], y=DATA.y[:40], x_val=DATA.x_val[:20], y_val=DATA.y_val[:20])
+    inputs = keras.Input(batch_shape=(10, *np.shape(data.x)[1:]))
+    words = keras.layers.Reshape((-1, 1))(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.SimpleRNN(2, stateful=True)(words)))
+
+    trained = LOOPS[loop](model, data, EAGER.model_copy(update={"batch_size": 10}))
+
+    assert np.isfinite(trained.metrics["val_loss"])
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(loop: str) -> None:
     _, model = samples.defined("with_nan_loss", DATA)
     with pytest.raises(TrainingFailed, match="loss became nan in epoch 1 of 1; nothing was published"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.storage import Manifest
-from tasks.verification import Measurement, judge, measure
+from tasks.verification import Measurement, Verdict, judge, measure
 from tasks.verification.environment import current_environment
 from tasks.verification.measure import _accuracy, _compare_outputs, measure_one_more_step
 from tests import bundles, samples
@@ -56,6 +56,33 @@ def test_the_largest_difference_of_all_outputs_counts() -> None:
     zeros = {"a": np.zeros(2), "b": np.zeros(2)}
     result = compared(zeros, {"a": np.array([0, 0.5]), "b": np.array([-2.0, 0])})
     assert (result.outputs_identical, result.max_abs_diff) == (False, 2.0)
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+@pytest.mark.parametrize(
+    ("stored", "found"), [(0.0, np.nan), (np.nan, 0.0), (np.inf, 0.0), (0.0, np.inf), (np.inf, -np.inf)]
+)
+def test_what_is_no_finite_number_at_another_place_is_no_small_difference(stored: float, found: float, order: str) -> None:
+    before, after = {"a": np.zeros(2), "b": np.full(2, stored)}, {"a": np.zeros(2), "b": np.full(2, found)}
+
+    result = compared({n: before[n] for n in order}, {n: after[n] for n in order})
+
+    assert (result.outputs_identical, result.max_abs_diff) == (False, None)
+    assert "the outputs b are no finite numbers at other places" in str(result.error)
+    verdict = judge(bundles.bare_manifest("onnx"), result.model_copy(update={"loads": True}))
+    assert (verdict.passed, verdict.outputs_equal) == (False, False)
+
+
+def test_the_same_infinities_do_not_widen_what_is_allowed_beside_them() -> None:
+    result = compared(np.array([-np.inf, np.nan, 1.0]), np.array([-np.inf, np.nan, 1.5]))
+    assert (result.max_abs_diff, result.max_abs_output) == (0.5, 1.0)
+
+
+def test_the_verdict_on_an_infinite_output_can_be_read_again() -> None:
+    masked = np.array([-np.inf, 1.0])
+    for format_name in ("saved-model", "onnx"):
+        verdict = judge(bundles.bare_manifest(format_name), compared(masked, masked))
+        assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
 
 
 def test_unsigned_outputs_do_not_wrap_around() -> None:

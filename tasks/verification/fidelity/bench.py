@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import tempfile
 import threading
 import time
@@ -88,7 +85,7 @@ class Bench:
         with self._lock:
             self._stopped = True
             for child in self._working:
-                _kill(child)
+                child.kill()
 
     def _work(self, job: str, task: Any, limits: Limits) -> Iterator[dict[str, Any]]:
         """Have a process of its own do something; what it reports.
@@ -147,16 +144,7 @@ class _Watch:
 
     def _ring(self) -> None:
         self.rang = True
-        _kill(self._child)
-
-
-def _kill(child: Child) -> None:
-    """Kill a child and whatever it started, from any thread; whoever listens to it is told."""
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:  # gone already, or so young that it has no group of its own yet
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
+        self._child.kill()
 
 
 class _Row:
