@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from flows.server import configured_url, local_production
-from tasks.storage.conformance import Check
+from tasks.storage.guarantees.conformance import Check
 
 _SCHEDULER_SECONDS = 30.0  # it looks every five
 _NAME = "roundtrip-doctor"

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.show import err
-from tasks.storage.retention import age_text, rounded
+from tasks.storage.upkeep.retention import age_text, rounded
 from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:

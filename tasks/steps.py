@@ -50,7 +50,7 @@ from tasks.serialization import Bundle
 from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
 from tasks.storage.aliases import current
-from tasks.storage.conformance import check_store as probe_store
+from tasks.storage.guarantees.conformance import check_store as probe_store
 from tasks.storage.transfer import Progress, Snapshot
 from tasks.storage.versions import reference
 from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig

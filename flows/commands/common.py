@@ -23,7 +23,7 @@ class _Age(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A `timedelta`."""
-        from tasks.storage.retention import parse_age  # the room imports NumPy, which `--help` must not wait for
+        from tasks.storage.upkeep.retention import parse_age  # the room imports NumPy, which `--help` must not wait for
 
         if not isinstance(value, str):
             return value

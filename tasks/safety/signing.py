@@ -22,9 +22,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from tasks.errors import InputError, UnsafeError
-from tasks.storage.hashing import file_entries, sha256_of
 from tasks.storage.layout import MANIFEST
 from tasks.storage.manifest import FileEntry, Manifest
+from tasks.storage.transfer.hashing import file_entries, sha256_of
 
 SIGNED, SIGNATURE = "signed.json", "model.sig"
 SIGNING_KEY, SIGNING_CERTIFICATE = "ROUNDTRIP_SIGNING_KEY", "ROUNDTRIP_SIGNING_CERTIFICATE"

@@ -22,7 +22,7 @@ from tasks.errors import UnreachableError
 from tasks.folders import data_folder
 from tasks.shared_server import SharedServer, free_ports, ports_are_free
 from tasks.storage import layout
-from tasks.storage.client import Access as ClientAccess
+from tasks.storage.connection.client import Access as ClientAccess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
