@@ -14,11 +14,10 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as NotThere
 
 from tasks.storage import Store, list_versions
-from tests.e2e import test_deployments as production
+from tests.e2e.deployments import production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
-prefect = production.prefect  # the same server
 CHROMIUM = Path("/usr/bin/chromium")
 JSON_LOGS = {"PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json"}  # as deployments/operations.md has it
 SECONDS = 240_000  # milliseconds; the machine may be busy
@@ -112,6 +111,7 @@ def test_the_form_describes_its_fields_and_offers_choices(page: Page, prefect: p
 
 def open_form(page: Page, deployment: str) -> None:
     page.get_by_role("link", name="Deployments").click()
+    page.get_by_placeholder("Search deployments").fill(deployment)
     page.get_by_role("link", name=deployment, exact=True).first.click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Custom run").click()
