@@ -37,6 +37,8 @@ class PrefectServer:
         # For this process and every child of it. The client must not start a temporary server of its own.
         os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
         os.environ["DO_NOT_TRACK"] = "1"
+        # It has no UI, so nothing may point into one.
+        os.environ["PREFECT_UI_URL"] = ""
         # It is of this very installation.
         os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"
         running = local_production()

@@ -48,7 +48,7 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     arguments = " ".join(f"{k}={v!r}" for k, v in manifest.definition.arguments.items())
-    rows = [
+    rows: list[tuple[str, str | Text]] = [
         ("version", f"{manifest.model}@{manifest.version}"),
         ("aliases", Text.assemble(", ".join(aliases) or "none", *_doubt(verdicts, aliases))),
         ("where", uri),
@@ -62,6 +62,7 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
         ("weights", f"{len(manifest.carried.weights)} variables"),
         ("environment", f"Python {manifest.environment.python}, TensorFlow {manifest.environment.tensorflow}, "
                         f"Keras {manifest.environment.keras}"),
+        *((("flow run", manifest.flow_run_url or manifest.flow_run),) if manifest.flow_run else ()),
         *(("note", note) for note in manifest.training.notes),
         *(("verdict", f"{_time(v.at)}  {_passed(v)}") for v in verdicts),
     ]  # fmt: skip
@@ -72,7 +73,7 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
 
 def _doubt(verdicts: Sequence[Verdict], aliases: Sequence[str]) -> list[tuple[str, str]]:
     """A word on aliases that point at a version which failed since it was promoted; they don't move by themselves."""
-    here = [verdict for verdict in verdicts if not verdict.elsewhere]
+    here = [verdict for verdict in verdicts if verdict.binds]
     if not aliases or not here or here[-1].passed:
         return []
     return [("  but its last verification refused it; `rollback` moves an alias back", "bold red")]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from tasks.errors import InputError
+from tasks.forms import may_be_empty, place
 
 STORE_VARIABLE = "ROUNDTRIP_STORE"
 _STORE_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[A-Za-z0-9._=/-]*))?")
 _OPTIONS = ("encryption", "kms_key", "storage_class", "tags", "requester_pays")
+_Encryption = Annotated[Literal["AES256", "aws:kms", "aws:kms:dsse"], Field(title="Choose")]
 _MAX_TAGS = 10  # S3's limit for one object
 
 
@@ -28,42 +30,50 @@ class StoreConfig(BaseModel):
     url: str | None = Field(
         default=None,
         title="Store",
-        description="`s3://bucket/prefix`. Empty: the environment's ROUNDTRIP_STORE, else the embedded store.",
+        description="s3://bucket/prefix. Empty: the environment's ROUNDTRIP_STORE, else the embedded store.",
+        json_schema_extra=may_be_empty(0),
     )
     aws_credentials: str | None = Field(
         default=None,
         title="Prefect AwsCredentials block",
         description="Name of a Prefect AwsCredentials block. Empty: the AWS SDK's own variables, profiles and roles.",
+        json_schema_extra=may_be_empty(1),
     )
     s3_bucket: str | None = Field(
         default=None,
         title="Prefect S3Bucket block",
         description="Name of a Prefect S3Bucket block: its bucket, folder and credentials, in place of the two above.",
+        json_schema_extra=may_be_empty(2),
     )
-    encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+    encryption: _Encryption | Annotated[None, Field(title="Not set")] = Field(
         default=None,
         title="Server-side encryption",
         description="Of every object that is written. Empty: ROUNDTRIP_STORE_ENCRYPTION, else the bucket's default.",
+        json_schema_extra=place(3),
     )
     kms_key: str | None = Field(
         default=None,
         title="KMS key",
         description="Id or ARN of the key for aws:kms. Empty: ROUNDTRIP_STORE_KMS_KEY, else the account's own key.",
+        json_schema_extra=may_be_empty(4),
     )
     storage_class: str | None = Field(
         default=None,
         title="Storage class",
         description="Of every object that is written. Empty: ROUNDTRIP_STORE_STORAGE_CLASS, else STANDARD.",
+        json_schema_extra=may_be_empty(5),
     )
     tags: str | None = Field(
         default=None,
         title="Tags",
-        description="Of every object that is written, as S3 has them: `team=vision&cost=42`. Empty: ROUNDTRIP_STORE_TAGS.",
+        description="Of every object that is written, as S3 has them: team=vision&cost=42. Empty: ROUNDTRIP_STORE_TAGS.",
+        json_schema_extra=may_be_empty(6),
     )
     requester_pays: bool | None = Field(
         default=None,
         title="Requester pays",
         description="Agree to pay for requests to somebody else's bucket. Empty: ROUNDTRIP_STORE_REQUESTER_PAYS.",
+        json_schema_extra=may_be_empty(7),
     )
 
     @field_validator("storage_class")

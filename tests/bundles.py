@@ -11,18 +11,27 @@ from pathlib import Path
 from tasks.data import Dataset
 from tasks.definitions import Definition
 from tasks.serialization import Bundle, Carried, format_named, write_bundle
-from tasks.storage import FileEntry, Manifest
+from tasks.storage import FileEntry, Manifest, Store, publish
 from tasks.storage.layout import new_version
 from tasks.storage.manifest import DataRecord, TrainingRecord
 from tasks.training import Trained
 from tasks.verification import Loader
 from tasks.verification.environment import current_environment
+from tests import samples
 
 
 def written(trained: Trained, definition: Definition, data: Dataset, format_name: str, folder: Path) -> Manifest:
     """Write a bundle into the folder; its manifest, with every file that is there."""
     bundle = write_bundle(trained, definition, data, format_name, folder)
     return manifest_of(bundle)
+
+
+def foreign(store: Store, folder: Path) -> Manifest:
+    """A version of `model` that somebody published without any flow run of ours."""
+    data = samples.classes()
+    manifest = written(*samples.trained("tasks.definitions.builtin:mlp", data), data, "keras-archive", folder)
+    publish(store, folder, manifest)
+    return manifest
 
 
 def manifest_of(bundle: Bundle) -> Manifest:

@@ -12,6 +12,7 @@ import click
 COMMANDS = {
     "run": "flows.commands.run:run",
     "return": "flows.commands.return_:return_",
+    "reverify": "flows.commands.reverify:reverify",
     "fidelity": "flows.commands.fidelity:fidelity",
     "matrix": "flows.commands.matrix:matrix",
     "list": "flows.commands.registry:list_",

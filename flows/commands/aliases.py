@@ -20,6 +20,7 @@ def promote(reference: str, alias: str, as_json: bool, debug: bool) -> None:
 
     The version's newest verdict must have passed; `return` makes one. MODEL@ALIAS names the version that another alias
     points at. Aliases only ever get longer histories: nothing is overwritten, and `rollback` undoes this.
+    Where a Prefect server is configured, it is told by the event `roundtrip.version.promoted`; so it is of a rollback.
 
     \b
     Examples:
@@ -33,6 +34,8 @@ def promote(reference: str, alias: str, as_json: bool, debug: bool) -> None:
     store = open_store()
     model, version = resolve(store, reference)
     revision, moved = verification.promote(store, model, version, alias)
+    if moved:
+        _announce(store, model, revision)
     _finish(model, revision, moved, as_json)
 
 
@@ -60,8 +63,25 @@ def rollback(model: str, alias: str, to: str | None, as_json: bool, debug: bool)
     layout.model_name(model)
     if to is not None and not layout.is_version(to):
         raise InputError(f"--to {to!r} is no version's id. `python -m flows show {model}` shows the ids.")
-    revision = verification.roll_back(open_store(), model, alias, to)
+    store = open_store()
+    revision = verification.roll_back(store, model, alias, to)
+    _announce(store, model, revision)
     _finish(model, revision, True, as_json)
+
+
+def _announce(store: Any, model: str, revision: Any) -> None:
+    from flows.announcing import announce
+    from tasks.settings import StoreConfig
+
+    def event() -> Any:
+        from tasks.events import promoted
+        from tasks.storage import read_manifest
+        from tasks.storage.versions import reference
+
+        manifest = read_manifest(store, model, revision.version)
+        return promoted(reference(store, manifest), revision, manifest, StoreConfig(), None)
+
+    announce(event)
 
 
 def _finish(model: str, revision: Any, moved: bool, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -139,4 +140,13 @@ def say(error: RoundtripError, name: str = "") -> None:
 
 def print_json(document: dict[str, Any]) -> None:
     """The one JSON document on stdout."""
-    click.echo(json.dumps(document, indent=1))
+    click.echo(json.dumps(_strict(document), indent=1, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN and no infinity, which Python would write all the same; they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    return [_strict(each) for each in value] if isinstance(value, list | tuple) else value

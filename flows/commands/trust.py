@@ -56,11 +56,8 @@ def _checked(reference: str, *, must_exist: bool) -> str:
     found = absolute(reference, must_exist=must_exist)
     place, _, name = found.rpartition(":")
     # Looked up and not imported: who trusts code has not run it yet.
-    if (
-        must_exist
-        and place.endswith(".py")
-        and not re.search(rf"^(?:def|class) {name}\b|^{name}\s*[:=]", _text(place), re.M)
-    ):
+    defines = rf"^(?:def|class) {name}\b|^{name}\s*[:=]"
+    if must_exist and place.endswith(".py") and not re.search(defines, _text(place), re.MULTILINE):
         raise InputError(f"{place} defines no {name!r}.")
     if must_exist and not place.endswith(".py") and not _module_exists(place):
         raise InputError(f"There is no module {place!r} here, from {Path.cwd()}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -13,11 +13,19 @@ from tasks.data import Arrays, Dataset
 from tasks.data.dataset import each, rows, take
 from tasks.definitions.fingerprint import Definition, architecture, fingerprint
 from tasks.errors import InputError
+from tasks.forms import place
 from tasks.references import absolute, place_of, resolve
 
 MLP = "tasks.definitions.builtin:mlp"
 SUBCLASSED = "tasks.definitions.builtin:subclassed"
-_BUILDER = "Reference of a callable that returns a Keras model: `module:callable` or `file.py:callable`."
+_BUILDER = "Which callable returns the Keras model."
+_Builder = (
+    Annotated[Literal["tasks.definitions.builtin:mlp", "tasks.definitions.builtin:subclassed"], Field(title="Built in")]
+    | Annotated[
+        str,
+        Field(title="Yours", min_length=3, description="Its reference: module:callable or path/to/file.py:callable."),
+    ]
+)
 
 
 class ModelConfig(BaseModel):
@@ -25,24 +33,23 @@ class ModelConfig(BaseModel):
 
     model_config = {"frozen": True}
 
-    builder: str = Field(
+    builder: _Builder = Field(
         default=MLP,
-        min_length=3,
         description=_BUILDER,
-        json_schema_extra={"position": 0},
+        json_schema_extra=place(0),
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict,
-        description="Arguments of the builder. `input_shape` and `outputs` are taken from the data where the builder "
-        "has such parameters and they are not given.",
-        json_schema_extra={"position": 1},
+        description='Arguments of the builder, as JSON: {"hidden": 128}. What it calls input_shape and outputs is taken '
+        "from the data where it is not given.",
+        json_schema_extra=place(1),
     )
 
 
 class SubclassedConfig(ModelConfig):
     """Which model a run of the custom loop builds; where only arguments are given, they are the subclassed one's."""
 
-    builder: str = Field(default=SUBCLASSED, min_length=3, description=_BUILDER, json_schema_extra={"position": 0})
+    builder: _Builder = Field(default=SUBCLASSED, description=_BUILDER, json_schema_extra=place(0))
 
 
 def define(config: ModelConfig, dataset: Dataset) -> tuple[Definition, Any]:

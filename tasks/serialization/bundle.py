@@ -28,6 +28,7 @@ from tasks.serialization.digests import TensorDigest, tensor_digests
 from tasks.serialization.formats import format_named, usable_format
 from tasks.serialization.protocol import Format
 from tasks.training import History, Trained
+from tasks.training.confusion import confusion
 from tasks.training.step import build_optimizer, gradient_step, put_back
 
 MODEL, PROBE, STATE = "model", "probe.npz", "state.npz"
@@ -52,6 +53,7 @@ class Carried(BaseModel):
         compile: Keras' compile configuration, or None where the model has none that can be told.
         curves: The training history, per logged name one value an epoch.
         epoch_seconds: Wall seconds of each epoch.
+        confusion: For a classifier, how often each class (row) was taken for each (column), on the validation data.
         weights: Digest of every weight.
         optimizer: Digest of every optimizer variable, by position.
         optimized: Positions of the weights that the optimizer has slots for, in its order.
@@ -69,6 +71,7 @@ class Carried(BaseModel):
     compile: dict[str, Any] | None = None
     curves: dict[str, list[float]] = Field(default_factory=dict)
     epoch_seconds: list[float] = Field(default_factory=list)
+    confusion: list[list[int]] = Field(default_factory=list)
     weights: tuple[TensorDigest, ...] = ()
     optimizer: tuple[TensorDigest, ...] = ()
     optimized: tuple[int, ...] = ()
@@ -120,6 +123,7 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     # Before anything is written, for it finds out whether the format can hold the model at all.
     with put_back(keras_model.seed_variables(model)):
         y = format_.predict(model, x)
+        counts = confusion(trained, dataset)
     weights = tensor_digests(format_.variables(model))
     optimizer = keras_model.optimizer_state(model)
     (folder / MODEL).mkdir(parents=True)
@@ -135,6 +139,7 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
         compile=config,
         curves=trained.history.curves,
         epoch_seconds=trained.history.seconds,
+        confusion=counts,
         weights=weights,
         optimizer=tensor_digests(optimizer),
         optimized=keras_model.optimized(model),

@@ -42,8 +42,8 @@ class KerasArchive:
             said = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
             own = ", ".join(own_classes(model)) or type(model).__name__
             raise InputError(
-                f"A model with {own} can't be stored as keras-archive: Keras can't describe it ({said:.200}). Give the class a "
-                "get_config that returns its constructor's arguments, or use the scenario weights-h5 or saved-model."
+                f"A model with {own} can't be stored as keras-archive: Keras can't describe it ({said:.200}). Give the "
+                "class a get_config that returns its constructor's arguments, or use the scenario weights-h5 or saved-model."
             ) from error
 
     def save(self, model: Any, folder: Path, sample: Arrays) -> list[str]:

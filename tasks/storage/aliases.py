@@ -214,6 +214,6 @@ def resolve_alias(store: Store, model: str, alias: str) -> str:
             f"`python -m flows return {model}@{newest[0]}` verifies the newest."
         )
     raise NotFoundError(
-        f"{model} has no alias {alias!r}. It has: {', '.join(known)}. `python -m flows promote {model}@VERSION --alias {alias}` "
-        f"makes it; `python -m flows show {model}` shows the versions."
+        f"{model} has no alias {alias!r}. It has: {', '.join(known)}. `python -m flows show {model}` shows the versions; "
+        f"`python -m flows promote {model}@VERSION --alias {alias}` makes it."
     )

@@ -27,9 +27,11 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -52,6 +54,7 @@ _TRUSTED = 7 * 86_400.0  # seconds
 
 _Note = list[int | str]  # size, inode, modification time, change time, SHA-256
 
+_elsewhere: ContextVar[Path | None] = ContextVar("elsewhere", default=None)
 _held: dict[Path, IO[bytes]] = {}  # versions that this process uses, with their locks
 
 
@@ -117,7 +120,7 @@ def cached(store: Store, manifest: Manifest, moved: Moved = nobody, expect: Move
         InputError: The cache can't be written.
     """
     limit = size_limit()
-    place = _Place(cache_folder(), manifest.model, manifest.version)
+    place = _Place(_root(), manifest.model, manifest.version)
     held_before = place.folder in _held
     try:
         place.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -146,10 +149,30 @@ def release(folder: Path) -> None:
         lock.close()
 
 
+@contextmanager
+def empty_cache() -> Iterator[None]:
+    """In this block every byte comes from the store: the cache is another one, empty at first and gone afterwards.
+
+    For who wants to know what is in the store, not what it is for whoever has it already.
+    """
+    with tempfile.TemporaryDirectory(prefix="roundtrip-cache-", ignore_cleanup_errors=True) as folder:
+        token = _elsewhere.set(Path(folder))
+        try:
+            yield
+        finally:
+            _elsewhere.reset(token)
+            for held in [each for each in _held if each.is_relative_to(folder)]:
+                release(held)
+
+
+def _root() -> Path:
+    return _elsewhere.get() or cache_folder()
+
+
 def blob_copied(entry: FileEntry, target: Path) -> bool:
     """Copy a file that the cache has to a place of its own, and hash the copy; False where there is none that is right."""
     try:
-        shutil.copyfile(_blob(cache_folder(), entry), target)
+        shutil.copyfile(_blob(_root(), entry), target)
     except OSError:
         return False
     return target.stat().st_size == entry.size and sha256_of(target) == entry.sha256

@@ -84,6 +84,7 @@ class Manifest(BaseModel):
     files: tuple[FileEntry, ...]
     environment: Environment
     flow_run: str | None = None
+    flow_run_url: str | None = None
 
     @property
     def bytes(self) -> int:

@@ -11,7 +11,14 @@ from tasks.training import TrainingConfig
 from tasks.verification.environment import current_environment
 
 
-def describe(bundle: Bundle, name: str, version: str, config: TrainingConfig, flow_run: str | None = None) -> Manifest:
+def describe(
+    bundle: Bundle,
+    name: str,
+    version: str,
+    config: TrainingConfig,
+    flow_run: str | None = None,
+    flow_run_url: str | None = None,
+) -> Manifest:
     """The manifest of a bundle that this process wrote; its files are listed later, when the last one is there."""
     format_ = format_named(bundle.format)
     return Manifest(
@@ -33,4 +40,5 @@ def describe(bundle: Bundle, name: str, version: str, config: TrainingConfig, fl
         files=(),
         environment=current_environment(),
         flow_run=flow_run,
+        flow_run_url=flow_run_url,
     )

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.errors import InputError, UnsafeError
 from tasks.folders import cache_folder
+from tasks.forms import may_be_empty, place
 from tasks.storage import Manifest
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*(?:[<>=!~@;].*)?")
@@ -44,18 +45,18 @@ class EnvironmentConfig(BaseModel):
 
     python: str | None = Field(
         default=None,
-        description="Version (`3.12`) or path of an interpreter. Empty: the version that runs here.",
-        json_schema_extra={"position": 0},
+        description="Version (3.12) or path of an interpreter. Empty: the version that runs here.",
+        json_schema_extra=may_be_empty(0),
     )
     requirements: list[str] = Field(
         default_factory=list,
-        description="Packages in place of those here: `tensorflow==2.18.*`. What is not named stays as it is.",
-        json_schema_extra={"position": 1},
+        description="Packages in place of those here: tensorflow==2.18.*. What is not named stays as it is.",
+        json_schema_extra=place(1),
     )
     recorded: bool = Field(
         default=False,
         description="Python, TensorFlow, Keras and NumPy as they were where the version was trained.",
-        json_schema_extra={"position": 2},
+        json_schema_extra=place(2),
     )
 
     @property

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from tasks.definitions import Definition
 from tasks.errors import RoundtripError, UnsafeError, VerificationFailed
+from tasks.forms import may_be_empty, place
 from tasks.references import absolute
 from tasks.safety import Inspection, check_signature, how_to_allow, inspect_bundle, refuse_dangerous, require_trusted
 from tasks.serialization import needs_definition
@@ -39,8 +40,12 @@ class Rebuild(BaseModel):
 
     model_config = {"frozen": True}
 
-    builder: str | None = Field(default=None, description="Reference of the builder; empty: the manifest's.")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments in place of the stored ones.")
+    builder: str | None = Field(
+        default=None, description="Reference of the builder; empty: the manifest's.", json_schema_extra=may_be_empty(0)
+    )
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments in place of the stored ones, as JSON.", json_schema_extra=place(1)
+    )
 
 
 def refusal(returned: Returned) -> RoundtripError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from flows import show_registry as view
 from tasks.storage import Done, ModelSummary, Plan, Removal, Retention, Revision
+from tests.bundles import bare_manifest
 
 _ID = "01a20a46-a11a-7983-83f4-37f377153497"
 _NEXT = "01a20a46-a11a-7983-83f4-37f377153498"
@@ -199,3 +201,14 @@ Removed 1 of 2: 10 objects, 1.9 MB.
 Left digits@01a20a46-a11a-7983-83f4-37f377153497: digits is 'production', so it
 stays."""
     )
+
+
+def test_a_version_names_the_flow_run_that_published_it() -> None:
+    manifest = bare_manifest("full-h5").model_copy(update={"flow_run": "7"})
+    page = manifest.model_copy(update={"flow_run_url": "http://prefect/runs/flow-run/7"})
+
+    texts = [_printed(view.version_details(each, "s3://models/model", [], [])) for each in (manifest, page)]
+
+    assert re.search(r"flow run\s+│ 7\b", texts[0])
+    assert "http://prefect/runs/flow-run/7" in texts[1]
+    assert "flow run" not in _printed(view.version_details(bare_manifest("full-h5"), "s3://models/model", [], []))

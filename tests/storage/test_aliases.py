@@ -177,5 +177,5 @@ def test_an_alias_that_points_out_of_the_store_is_refused(store: Store) -> None:
 
 def test_an_alias_that_is_not_there_says_what_there_is(store: Store) -> None:
     move_alias(store, "m", "production", *committed(store, 1), "verdict", "x")
-    with pytest.raises(NotFoundError, match=r"m has no alias 'staging' \(it has: production\)"):
+    with pytest.raises(NotFoundError, match=r"m has no alias 'staging'. It has: production"):
         resolve(store, "m@staging")

@@ -395,3 +395,30 @@ def test_a_refused_version_is_not_held(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UnsafeError):
         fetch(store, manifest)
     assert cache._held == {}
+
+
+def test_past_the_cache_every_byte_comes_from_the_store_and_damage_there_is_seen(store: Store, tmp_path: Path) -> None:
+    manifest = published(store, tmp_path / "up")
+    fetch(store, manifest)
+    entry = manifest.files[0]
+    put(store, layout.file(layout.bundle(manifest.model, manifest.version), entry.path), b"x" * entry.size)
+    before = used()
+
+    assert bytes_of(fetch(store, manifest))[entry.path] != b"x" * entry.size, "the cache does not look"
+    for to in (None, tmp_path / "out"):
+        with cache.empty_cache(), pytest.raises(UnsafeError, match="is not what was published"):
+            fetch(store, manifest, to)
+
+    assert used() == before
+    assert bytes_of(fetch(store, manifest))[entry.path] != b"x" * entry.size
+
+
+def test_what_was_fetched_past_the_cache_is_gone_afterwards_and_held_by_nobody(store: Store, tmp_path: Path) -> None:
+    manifest = published(store, tmp_path / "up")
+
+    with cache.empty_cache():
+        folder = fetch(store, manifest)
+        assert set(FILES) <= set(bytes_of(folder))
+
+    assert not folder.exists()
+    assert not cache._held and not cache_folder().exists()

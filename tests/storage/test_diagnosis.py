@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.storage import Store, advance_latest, fetch, open_store, publish, read_manifest, resolve
+from tasks.storage.aliases import current
 from tasks.storage.diagnosis import REQUESTS
 from tasks.verification.verdict import not_intact, record
 from tests.faults.proxy import Line, Proxy, label, passed_on
@@ -62,5 +63,6 @@ def test_the_requests_of_each_step_are_as_the_doctor_says(watched: tuple[Store, 
         fetch(store, found, tmp_path / "back")
         record(store, not_intact(manifest, "a test"))
         advance_latest(store, "digits", manifest.version, "v")
+        current(store, "digits", "latest")  # for the events of the verdict
 
     assert {(name, c["writes"], c["reads"]) for name, c in counts.items()} == set(REQUESTS)

@@ -1,0 +1,1 @@
+"""The deployments, on one running server."""
