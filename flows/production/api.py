@@ -36,10 +36,6 @@ class Api:
         """Change something."""
         return self._ask(path, "PATCH", body)
 
-    def put(self, path: str, body: Any) -> Any:
-        """Replace something."""
-        return self._ask(path, "PUT", body)
-
     def _ask(self, path: str, method: str, body: Any) -> Any:
         token = base64.b64encode(self.plan.login.encode()).decode()
         headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.production.api import Api
-from flows.production.checks import AUTOMATIONS_YAML, PREFECT_YAML, automation_documents, checks_of
+from flows.production.checks import AUTOMATIONS_YAML, PREFECT_YAML, checks_of
 from flows.production.parts import POOL, ROOT, client_environment, without_foreign
 from flows.production.plan import Plan, folder
 from tasks.errors import UnreachableError
@@ -39,7 +39,10 @@ def install(plan: Plan) -> bool:
         return made
     before = _Switches.read(api)
     _deploy(plan)
-    _install_automations(api)
+    # Prefect is imported now, when the environment names this server.
+    from flows.automations import install as install_automations
+
+    install_automations(AUTOMATIONS_YAML)
     before.restore(api)
     known.write_text(digest)
     return True
@@ -112,19 +115,6 @@ def _deploy(plan: Plan) -> None:
     )
     if done.returncode:
         raise UnreachableError(f"`prefect deploy` failed:\n{(done.stdout + done.stderr).strip()}")
-
-
-def _install_automations(api: Api) -> None:
-    """Create or update each of the file, by its name."""
-    from prefect.events.schemas.automations import AutomationCore  # 1.4 s
-
-    there = {automation["name"]: automation["id"] for automation in api.post("/automations/filter")}
-    for document in automation_documents():
-        body = AutomationCore.model_validate(document).model_dump(mode="json")
-        if body["name"] in there:
-            api.put(f"/automations/{there[body['name']]}", body)
-        else:
-            api.post("/automations/", body)
 
 
 def _digest() -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -207,6 +208,26 @@ def test_down_lets_a_run_end(production: Production) -> None:
     result = production.home.run("down", "--timeout", str(PATIENCE), "--json", seconds=2 * PATIENCE)
 
     assert (result.document["ended"], result.document["cancelled"]) == ([name], [])
+
+
+def test_in_the_foreground_it_tells_its_manager_when_it_is_up_and_ends_in_order(production: Production) -> None:
+    production.home.run("down", "--timeout", "0")
+    address = production.home.folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(PATIENCE)
+        up = production.home.start("up", "--foreground", NOTIFY_SOCKET=str(address))
+
+        assert manager.recv(100) == b"READY=1"
+        assert production.home.run("status").code == 0
+        assert up.poll() is None
+        up.send_signal(signal.SIGTERM)
+        assert manager.recv(100) == b"STOPPING=1"
+
+    out, err = up.communicate(timeout=PATIENCE)
+    assert up.returncode == 0, err
+    assert out.endswith("Down.\n")
+    assert until(lambda: not production.home.processes(), 30), [p.cmdline() for p in production.home.processes()]
 
 
 def test_an_interrupted_up_ends_what_it_started(production: Production) -> None:
