@@ -37,7 +37,7 @@ def checkpoint(
     """
     check_store(store, "checkpoint", rehearsal)
     dataset = load_data(data)
-    definition, built = define(model, dataset, training.seed)
+    definition, built = define(model, dataset, training.seed, "checkpoint")
     trained = train_with_custom_loop(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "checkpoint")
     return publish(bundle, name, training, store, rehearsal)

@@ -37,7 +37,7 @@ def full_h5(
     """
     check_store(store, "full-h5", rehearsal)
     dataset = load_data(data)
-    definition, built = define(model, dataset, training.seed)
+    definition, built = define(model, dataset, training.seed, "full-h5")
     trained = train_with_fit(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "full-h5")
     return publish(bundle, name, training, store, rehearsal)

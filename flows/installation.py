@@ -14,7 +14,7 @@ from importlib.util import cache_from_source
 from pathlib import Path
 
 from tasks.folders import cache_folder, data_folder
-from tasks.storage.conformance import Check
+from tasks.storage.guarantees.conformance import Check
 
 _PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 _PYTHONS = ((3, 11), (3, 12))

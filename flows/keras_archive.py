@@ -37,7 +37,7 @@ def keras_archive(
     """
     check_store(store, "keras-archive", rehearsal)
     dataset = load_data(data)
-    definition, built = define(model, dataset, training.seed)
+    definition, built = define(model, dataset, training.seed, "keras-archive")
     trained = train_with_fit(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "keras-archive")
     return publish(bundle, name, training, store, rehearsal)

@@ -37,7 +37,7 @@ def litert(
     """
     check_store(store, "litert", rehearsal)
     dataset = load_data(data)
-    definition, built = define(model, dataset, training.seed)
+    definition, built = define(model, dataset, training.seed, "litert")
     trained = train_with_fit(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "litert")
     return publish(bundle, name, training, store, rehearsal)

@@ -37,7 +37,7 @@ def onnx(
     """
     check_store(store, "onnx", rehearsal)
     dataset = load_data(data)
-    definition, built = define(model, dataset, training.seed)
+    definition, built = define(model, dataset, training.seed, "onnx")
     trained = train_with_fit(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "onnx")
     return publish(bundle, name, training, store, rehearsal)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from flows.server import configured_url
-from tasks.storage.conformance import Check
+from flows.server import configured_url, local_production
+from tasks.storage.guarantees.conformance import Check
 
 _SCHEDULER_SECONDS = 30.0  # it looks every five
 _NAME = "roundtrip-doctor"
@@ -28,7 +28,7 @@ def check_prefect(*, write: bool, patience: float = _SCHEDULER_SECONDS) -> Itera
         write: Whether to put the scheduler to the test, by a deployment that is removed again and runs nothing.
         patience: Seconds that the scheduler has.
     """
-    url = configured_url()
+    url = configured_url() or local_production()
     if url is None:
         yield Check("server", "ok", "none configured: each job starts its own on 127.0.0.1")
         return
@@ -52,7 +52,7 @@ def check_prefect(*, write: bool, patience: float = _SCHEDULER_SECONDS) -> Itera
             return
         yield _late(client)
         if write:
-            yield _scheduler(client, patience)
+            yield check_scheduler(client, patience)
         else:
             yield Check("scheduler", "warning", "not checked: that takes a deployment for a moment", "Leave out --no-write.")
 
@@ -78,7 +78,7 @@ def _late(client: Any) -> Check:
     return Check("late runs", "ok", "none")
 
 
-def _scheduler(client: Any, patience: float) -> Check:
+def check_scheduler(client: Any, patience: float = _SCHEDULER_SECONDS) -> Check:
     """Have a run scheduled: of a deployment without a work pool, so that nobody runs it, and an hour from now."""
     started = time.monotonic()
     flow = client.create_flow_from_name(_NAME)

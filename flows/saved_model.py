@@ -37,7 +37,7 @@ def saved_model(
     """
     check_store(store, "saved-model", rehearsal)
     dataset = load_data(data)
-    definition, built = define(model, dataset, training.seed)
+    definition, built = define(model, dataset, training.seed, "saved-model")
     trained = train_with_custom_loop(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "saved-model")
     return publish(bundle, name, training, store, rehearsal)

@@ -1,6 +1,7 @@
 """Prefect's server for a job at a desk: one for the whole job, shared with other jobs, on loopback, with a password.
 
-Where `PREFECT_API_URL` is set, by the environment or in a Prefect profile, that server is used and nothing is started.
+Where `PREFECT_API_URL` is set, by the environment or in a Prefect profile, that server is used and nothing is started. Where
+`python -m flows up` runs, its server is used.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tasks.shared_server import SharedServer, free_ports
 _READY_SECONDS = 300.0
 _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
 _API_URL = "PREFECT_API_URL"
+_CONFIGURED = f"It comes from {_API_URL}"
 
 
 class PrefectServer:
@@ -27,6 +29,7 @@ class PrefectServer:
 
     def __init__(self) -> None:
         self._own: SharedServer | None = None
+        self._origin = _CONFIGURED
         url = configured_url()
         if url:
             self.url = url
@@ -38,6 +41,10 @@ class PrefectServer:
         os.environ["PREFECT_UI_URL"] = ""
         # It is of this very installation.
         os.environ["PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"] = "false"
+        running = local_production()
+        if running:
+            self.url, self._origin = running, "`python -m flows up` runs it; `python -m flows status` asks each part"
+            return
         self._own = SharedServer(data_folder() / "prefect", _recipe)
         atexit.register(self._own.close)
         self.url = self._own.state["url"]
@@ -65,11 +72,12 @@ class PrefectServer:
                 reason = getattr(error, "reason", error)
             gone = self._own is not None and not self._own.alive()
             if gone or time.monotonic() > deadline:
-                tail = f" Its last words:\n{self._own.log_tail()}" if self._own else f" It comes from {_API_URL}."
+                tail = f" Its last words:\n{self._own.log_tail()}" if self._own else f" {self._origin}."
                 raise UnreachableError(f"The Prefect server at {self.url} does not answer ({reason}).{tail}")
             time.sleep(0.05)
         if self._own is None:
-            self._check_access()
+            if self._origin == _CONFIGURED:
+                self._check_access()
         else:
             (data_folder() / "prefect" / _MADE).write_text(version("prefect"))
 
@@ -105,6 +113,15 @@ def configured_url() -> str | None:
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
+
+
+def local_production() -> str | None:
+    """The API URL of the server that `python -m flows up` runs here, which this process and its children then use."""
+    if not (data_folder() / "up" / "supervisor.lock").exists():
+        return None
+    from flows.production.contact import adopt  # 0.3 s; most desks never had one
+
+    return adopt()
 
 
 def _recipe(folder: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def serving_export(
     """
     check_store(store, "serving-export", rehearsal)
     dataset = load_data(data)
-    definition, built = define(model, dataset, training.seed)
+    definition, built = define(model, dataset, training.seed, "serving-export")
     trained = train_with_custom_loop(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "serving-export")
     return publish(bundle, name, training, store, rehearsal)

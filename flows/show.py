@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.serialization import PROMISES
-from tasks.storage.progress import Snapshot
+from tasks.storage.transfer.progress import Snapshot
 from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:

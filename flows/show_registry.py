@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.show import err
-from tasks.storage.retention import age_text, rounded
+from tasks.storage.upkeep.retention import age_text, rounded
 from tasks.verification.report import human_bytes
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def version_details(manifest: Manifest, uri: str, verdicts: list[Verdict], alias
 
 def _doubt(verdicts: Sequence[Verdict], aliases: Sequence[str]) -> list[tuple[str, str]]:
     """A word on aliases that point at a version which failed since it was promoted; they don't move by themselves."""
-    here = [verdict for verdict in verdicts if not verdict.elsewhere]
+    here = [verdict for verdict in verdicts if verdict.binds]
     if not aliases or not here or here[-1].passed:
         return []
     return [("  but its last verification refused it; `rollback` moves an alias back", "bold red")]

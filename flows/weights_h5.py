@@ -37,7 +37,7 @@ def weights_h5(
     """
     check_store(store, "weights-h5", rehearsal)
     dataset = load_data(data)
-    definition, built = define(model, dataset, training.seed)
+    definition, built = define(model, dataset, training.seed, "weights-h5")
     trained = train_with_fit(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "weights-h5")
     return publish(bundle, name, training, store, rehearsal)

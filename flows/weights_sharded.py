@@ -37,7 +37,7 @@ def weights_sharded(
     """
     check_store(store, "weights-sharded", rehearsal)
     dataset = load_data(data)
-    definition, built = define(model, dataset, training.seed)
+    definition, built = define(model, dataset, training.seed, "weights-sharded")
     trained = train_with_fit(definition, built, dataset, training, name, store)
     bundle = serialize(trained, definition, dataset, "weights-sharded")
     return publish(bundle, name, training, store, rehearsal)

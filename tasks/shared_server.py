@@ -29,6 +29,8 @@ from typing import Any
 
 _STOP_SECONDS = 8.0
 _GRPC_OFFSET = 10_000  # where SeaweedFS puts the gRPC port of each HTTP port
+# In the environment of what a worker of `flows.production` starts, so that it can be ended with it; of no shared server.
+MARK = "ROUNDTRIP_UP"
 
 
 def free_ports(count: int) -> list[int]:
@@ -43,6 +45,20 @@ def free_ports(count: int) -> list[int]:
                 if port < 2**16 - _GRPC_OFFSET and grpc.connect_ex(("127.0.0.1", port + _GRPC_OFFSET)) != 0:
                     ports.append(port)
     return ports
+
+
+def ports_are_free(ports: list[int]) -> bool:
+    """Whether a server could listen on each of these ports of 127.0.0.1 now, and 10,000 above it."""
+    with contextlib.ExitStack() as held:
+        for number in [*ports, *(port + _GRPC_OFFSET for port in ports)]:
+            listener = held.enter_context(socket.socket())
+            # What a server that was killed a moment ago leaves behind is no reason: servers bind like this.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", number))
+            except OSError:
+                return False
+    return True
 
 
 class SharedServer:
@@ -66,7 +82,7 @@ class SharedServer:
 
     def alive(self) -> bool:
         """Whether the watcher, and so the server, still runs."""
-        return not _free(self._folder / "server.lock")
+        return not is_free(self._folder / "server.lock")
 
     def log_tail(self, lines: int = 3) -> str:
         """The last words of the server, for an error message."""
@@ -101,8 +117,8 @@ class SharedServer:
         return True
 
     def _join_or_start(self, recipe: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-        with _locked(self._folder / "start.lock"):
-            if _free(self._folder / "server.lock"):
+        with locked(self._folder / "start.lock"):
+            if is_free(self._folder / "server.lock"):
                 plan = recipe(self._folder)
                 path = self._folder / "server.json"
                 path.unlink(missing_ok=True)
@@ -115,6 +131,7 @@ class SharedServer:
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
                     cwd="/",
+                    env={name: value for name, value in os.environ.items() if name != MARK},
                 )
                 self._await_watcher()
             state: dict[str, Any] = json.loads((self._folder / "server.json").read_text())["state"]
@@ -129,7 +146,8 @@ class SharedServer:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file exclusively, after whoever holds it now."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -138,7 +156,8 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _free(lock: Path) -> bool:
+def is_free(lock: Path) -> bool:
+    """Whether nobody holds a lock file exclusively."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

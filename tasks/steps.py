@@ -50,7 +50,7 @@ from tasks.serialization import Bundle
 from tasks.settings import StoreConfig
 from tasks.storage import Done, Manifest, Plan, Retention, VersionRef, layout
 from tasks.storage.aliases import current
-from tasks.storage.conformance import check_store as probe_store
+from tasks.storage.guarantees.conformance import check_store as probe_store
 from tasks.storage.transfer import Progress, Snapshot
 from tasks.storage.versions import reference
 from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
@@ -67,7 +67,7 @@ from tasks.verification.matrix import Matrix, Row, matrix_of, row_of, row_withou
 from tasks.verification.report import html_report, human_bytes
 from tasks.verification.returning import Rebuild, Returned, definition_for, refusal
 from tasks.verification.reverifying import Proof, shortfall, to_prove
-from tasks.verification.verdict import not_intact, unsafe
+from tasks.verification.verdict import not_intact, not_signed, unsafe
 
 name_subjects()  # in every log line of a run, from its beginning
 
@@ -160,9 +160,10 @@ def _access_of(block: Any) -> storage.Access:
 
 @task(name="check store", cache_policy=NO_CACHE)
 def check_store(store: StoreConfig, format_name: str, rehearsal: bool) -> None:
-    """Find out before the training whether its result can be stored."""
+    """Find out before the training whether its result can be stored, and signed where it is to be."""
     about(flow_run=flow_run.id, model=flow_run.parameters.get("name"))
     serialization.usable_format(format_name)
+    safety.check_signer(_secret)
     probe_store(_open(store))
     if rehearsal and not _rehearsers:
         # Its imports and its start go by while this process trains.
@@ -176,10 +177,11 @@ def load_data(config: DataConfig) -> Dataset:
 
 
 @task(name="define", cache_policy=NO_CACHE)
-def define(config: ModelConfig, dataset: Dataset, seed: int) -> tuple[Definition, Any]:
-    """Build the model, with every argument fixed, and take its fingerprint."""
+def define(config: ModelConfig, dataset: Dataset, seed: int, format_name: str) -> tuple[Definition, Any]:
+    """Build the model, with every argument fixed, take its fingerprint, and refuse what the format can't hold."""
     with seeded(seed):
         definition, model = definitions.define(config, dataset)
+    serialization.format_named(format_name).check(model)
     safety.trust(definition.reference)
     return definition, model
 
@@ -292,7 +294,7 @@ def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: Store
     try:
         signature = safety.check_signature(folder, manifest, _secret)
     except UnsafeError as error:
-        _refuse(store, manifest, not_intact(manifest, str(error)), error, folder)
+        _refuse(store, manifest, not_signed(manifest, str(error)), error, folder)
         raise
     inspection = safety.inspect_bundle(folder, manifest).allowing(allow).model_copy(update={"signature": signature})
     subject = f"{manifest.model}@{manifest.version}"

@@ -23,6 +23,10 @@ COMMANDS = {
     "gc": "flows.commands.removal:gc",
     "inspect": "flows.commands.inspect:inspect",
     "trust": "flows.commands.trust:trust",
+    "up": "flows.commands.production:up",
+    "status": "flows.commands.production:status",
+    "logs": "flows.commands.logs:logs",
+    "down": "flows.commands.production:down",
     "doctor": "flows.commands.doctor:doctor",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ class _Age(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A `timedelta`."""
-        from tasks.storage.retention import parse_age  # the room imports NumPy, which `--help` must not wait for
+        from tasks.storage.upkeep.retention import parse_age  # the room imports NumPy, which `--help` must not wait for
 
         if not isinstance(value, str):
             return value
@@ -139,4 +140,13 @@ def say(error: RoundtripError, name: str = "") -> None:
 
 def print_json(document: dict[str, Any]) -> None:
     """The one JSON document on stdout."""
-    click.echo(json.dumps(document, indent=1))
+    click.echo(json.dumps(_strict(document), indent=1, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN and no infinity, which Python would write all the same; they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    return [_strict(each) for each in value] if isinstance(value, list | tuple) else value

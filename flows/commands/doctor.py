@@ -16,7 +16,7 @@ from tasks.errors import RoundtripError, UnreachableError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tasks.storage.conformance import Check
+    from tasks.storage.guarantees.conformance import Check
 
 Area = tuple[str, "list[Check]"]
 
@@ -64,9 +64,9 @@ def doctor(no_write: bool, thorough: bool, as_json: bool, debug: bool) -> None:
 def _check_store(*, write: bool, thorough: bool) -> Iterable[Check]:
     from tasks.settings import StoreConfig
     from tasks.storage import open_store
-    from tasks.storage.client import default_access
-    from tasks.storage.conformance import Check
-    from tasks.storage.diagnosis import diagnose
+    from tasks.storage.connection.client import default_access
+    from tasks.storage.guarantees.conformance import Check
+    from tasks.storage.guarantees.diagnosis import diagnose
 
     try:
         config = StoreConfig().completed()

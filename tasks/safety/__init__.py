@@ -7,7 +7,7 @@ it found what nobody allowed; `require_trusted` refuses to import a definition t
 
 from tasks.safety.findings import Finding, Inspection, how_to_allow, refuse_dangerous
 from tasks.safety.inspection import inspect_bundle, inspect_draft, inspect_path
-from tasks.safety.signing import check_signature, sign_bundle
+from tasks.safety.signing import check_signature, check_signer, sign_bundle
 from tasks.safety.trust import Trusted, distrust, is_own, require_trusted, trust, trusted
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Inspection",
     "Trusted",
     "check_signature",
+    "check_signer",
     "distrust",
     "how_to_allow",
     "inspect_bundle",

@@ -22,9 +22,9 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from tasks.errors import InputError, UnsafeError
-from tasks.storage.hashing import file_entries, sha256_of
 from tasks.storage.layout import MANIFEST
 from tasks.storage.manifest import FileEntry, Manifest
+from tasks.storage.transfer.hashing import file_entries, sha256_of
 
 SIGNED, SIGNATURE = "signed.json", "model.sig"
 SIGNING_KEY, SIGNING_CERTIFICATE = "ROUNDTRIP_SIGNING_KEY", "ROUNDTRIP_SIGNING_CERTIFICATE"
@@ -34,7 +34,7 @@ _OURS = {SIGNED, SIGNATURE}
 _LARGEST = 64 * 2**20  # bytes of a signature
 _SECRET = "secret:"
 
-Signature = Literal["valid", "unsigned", "unchecked"]
+Signature = Literal["valid", "unsigned", "unchecked", "refused"]
 # Gives a secret's text by its name; who has Prefect hands in its blocks.
 Secrets = Callable[[str], str]
 
@@ -64,10 +64,26 @@ def sign_bundle(folder: Path, manifest: Manifest, secrets: Secrets = no_secrets)
         return manifest
     bare = manifest.model_copy(update={"files": file_entries(folder)})
     (folder / SIGNED).write_text(bare.model_dump_json(indent=1))
+    with _signer(secrets) as config:
+        config.sign(folder, folder / SIGNATURE)
+    joined = [FileEntry(path=n, size=(folder / n).stat().st_size, sha256=sha256_of(folder / n)) for n in sorted(_OURS)]
+    return manifest.model_copy(update={"files": tuple(sorted([*bare.files, *joined], key=lambda f: f.path))})
+
+
+def check_signer(secrets: Secrets = no_secrets) -> None:
+    """Raise before the training what `sign_bundle` would raise after it: a key that is set and can't sign."""
+    if os.environ.get(SIGNING_KEY):
+        with _signer(secrets):
+            pass
+
+
+@contextmanager
+def _signer(secrets: Secrets) -> Iterator[Any]:
+    """The library, configured to sign by the key that is set."""
     library = _library()
+    config = library.signing.Config().set_hashing_config(_hashing(library))
+    certificate = os.environ.get(SIGNING_CERTIFICATE)
     with _key(SIGNING_KEY, secrets) as key:
-        config = library.signing.Config().set_hashing_config(_hashing(library))
-        certificate = os.environ.get(SIGNING_CERTIFICATE)
         try:
             if certificate:
                 config.use_certificate_signer(
@@ -80,9 +96,7 @@ def sign_bundle(folder: Path, manifest: Manifest, secrets: Secrets = no_secrets)
                 f"{SIGNING_KEY} can't sign: {_first_line(error)} It takes an elliptic curve's private key without a "
                 "password, in PEM."
             ) from None
-        config.sign(folder, folder / SIGNATURE)
-    joined = [FileEntry(path=n, size=(folder / n).stat().st_size, sha256=sha256_of(folder / n)) for n in sorted(_OURS)]
-    return manifest.model_copy(update={"files": tuple(sorted([*bare.files, *joined], key=lambda f: f.path))})
+        yield config
 
 
 def check_signature(folder: Path, manifest: Manifest, secrets: Secrets = no_secrets) -> Signature:

@@ -9,12 +9,12 @@ needs any more. The protocol, its invariants and what a reader sees after a cras
 from tasks.storage.aliases import Revision, advance_latest, alias_history, move_alias, take_away
 from tasks.storage.catalog import Filter, ModelSummary, list_models
 from tasks.storage.checkpoints import StoredCheckpoints
-from tasks.storage.client import Access
-from tasks.storage.collect import Done, Plan, Removal, carry_out, plan
+from tasks.storage.connection.client import Access
 from tasks.storage.manifest import Environment, FileEntry, Manifest
-from tasks.storage.removal import Freed, remove_model, remove_version
-from tasks.storage.retention import Retention
 from tasks.storage.store import Store, open_store
+from tasks.storage.upkeep.collect import Done, Plan, Removal, carry_out, plan
+from tasks.storage.upkeep.removal import Freed, remove_model, remove_version
+from tasks.storage.upkeep.retention import Retention
 from tasks.storage.versions import (
     VersionRef,
     commit,

@@ -39,11 +39,11 @@ from typing import IO
 from tasks.errors import InputError, UnreachableError
 from tasks.folders import cache_folder
 from tasks.storage import layout
-from tasks.storage.download import download
-from tasks.storage.hashing import sha256_of
 from tasks.storage.manifest import FileEntry, Manifest
-from tasks.storage.progress import Moved, nobody
 from tasks.storage.store import Store
+from tasks.storage.transfer.downloads import download
+from tasks.storage.transfer.hashing import sha256_of
+from tasks.storage.transfer.progress import Moved, nobody
 
 SIZE_VARIABLE = "ROUNDTRIP_CACHE_SIZE"
 _DEFAULT_SIZE = 20 * 10**9

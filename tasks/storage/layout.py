@@ -90,7 +90,7 @@ def verdict(model: str, version: str, id_: str, *, elsewhere: bool = False) -> s
 
 
 def is_elsewhere(key: str) -> bool:
-    """Whether a verdict's key says that it was measured in another environment than the one that asked for it."""
+    """Whether a verdict's key says that it binds nobody else: another environment's, or by one reader's signature policy."""
     return key.endswith(f"{_ELSEWHERE}.json")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tasks.storage.client import THREADS
+from tasks.storage.connection.client import THREADS
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")

@@ -25,8 +25,8 @@ from tasks.errors import (
 )
 from tasks.settings import StoreConfig
 from tasks.storage import embedded
-from tasks.storage.client import Access, default_access, first_contact, make_client
-from tasks.storage.failures import Translate
+from tasks.storage.connection.client import Access, default_access, first_contact, make_client
+from tasks.storage.connection.failures import Translate
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -20,7 +20,7 @@ def promote(store: Store, model: str, version: str, alias: str = layout.LATEST) 
         Where the alias points now, and whether it was moved: it is not where it pointed there already.
 
     Raises:
-        VerificationFailed: The version has no passed verdict, or failed since.
+        VerificationFailed: The version has no passed verdict, failed since, or passed only by an exception (`--allow`).
         NotFoundError: There is no such version, or it is being removed.
     """
     verdict = _proof(store, model, version)
@@ -59,10 +59,15 @@ def roll_back(store: Store, model: str, alias: str = layout.LATEST, to: str | No
 
 def _proof(store: Store, model: str, version: str) -> Verdict:
     verdict = newest_verdict(store, model, version)
-    if verdict is not None and verdict.passed:
+    if verdict is not None and verdict.passed and not verdict.allowed:
         return verdict
     if not is_committed(store, model, version):
         raise NotFoundError(f"There is no version {version} of {model!r} in {store.url}.")
+    if verdict is not None and verdict.passed:
+        raise VerificationFailed(
+            f"{model}@{version} passed only because --allow let through {', '.join(verdict.allowed)}. No alias may point at "
+            "it: whoever asks for the alias made no such exception."
+        )
     why = "was never verified" if verdict is None else f"failed its last verification ({'; '.join(verdict.reasons)})"
     raise VerificationFailed(
         f"{model}@{version} {why}, so no alias may point at it. `python -m flows return {model}@{version}` verifies it."
@@ -75,7 +80,7 @@ def _before(store: Store, model: str, now: Revision) -> tuple[Revision, Verdict]
         if revision.version in {None, now.version} or not is_committed(store, model, str(revision.version)):
             continue
         verdict = newest_verdict(store, model, str(revision.version))
-        if verdict is not None and verdict.passed:
+        if verdict is not None and verdict.passed and not verdict.allowed:
             return revision, verdict
     raise NotFoundError(
         f"{now.alias!r} of {model} never pointed at another version that is still there and verified. "

@@ -38,7 +38,7 @@ class Verdict(BaseModel):
         lost: What could not be given back.
         healed: What the format itself would have lost of this model, and came back all the same.
         elsewhere: Which other environment was asked for; such a verdict moves no alias. Empty: the one that asked.
-        signature: `valid`, `unsigned`, or `unchecked` where no key was named.
+        signature: `valid`, `unsigned`, `unchecked` where no key was named, or `refused` by this reader's policy and keys.
         confined: What the process that loaded it was held to, as far as this kernel can: `tasks.safety.sandbox`.
     """
 
@@ -71,6 +71,11 @@ class Verdict(BaseModel):
     signature: str | None = None
     confined: list[str] | None = None
     seconds: float = 0.0
+
+    @property
+    def binds(self) -> bool:
+        """Whether it counts for everybody: not under another environment, nor by one reader's policy and keys."""
+        return not self.elsewhere and self.signature != "refused"
 
 
 def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = Inspection()) -> Verdict:
@@ -137,6 +142,11 @@ def not_intact(manifest: Manifest, reason: str) -> Verdict:
     return _unmeasured(manifest, intact=False, reasons=[reason])
 
 
+def not_signed(manifest: Manifest, reason: str) -> Verdict:
+    """The verdict on a version whose signature this reader does not take. Other readers have other keys: it binds none."""
+    return _unmeasured(manifest, intact=False, signature="refused", reasons=[reason])
+
+
 def unsafe(manifest: Manifest, inspection: Inspection) -> Verdict:
     """The verdict on a version that inspection refused, and that nothing loaded."""
     found, allowed = list(inspection.findings), list(inspection.allowed)
@@ -145,7 +155,7 @@ def unsafe(manifest: Manifest, inspection: Inspection) -> Verdict:
 
 def record(store: Store, verdict: Verdict) -> None:
     """Add a verdict to the store; earlier ones stay."""
-    key = layout.verdict(verdict.model, verdict.version, verdict.id, elsewhere=bool(verdict.elsewhere))
+    key = layout.verdict(verdict.model, verdict.version, verdict.id, elsewhere=not verdict.binds)
     store.put_if_absent(key, verdict.model_dump_json(indent=1).encode())
 
 
@@ -187,6 +197,8 @@ def _read(store: Store, model: str, version: str, key: str) -> Verdict:
         raise UnsafeError(f"{store.uri(key)} is not a verdict: {error.errors()[0]['msg']}.") from None
     if (verdict.model, verdict.version) != (model, version):
         raise UnsafeError(f"{store.uri(key)} is a verdict on {verdict.model}@{verdict.version}: it was copied there.")
+    if key != layout.verdict(model, version, verdict.id, elsewhere=not verdict.binds):
+        raise UnsafeError(f"{store.uri(key)} is the verdict {verdict.id}, of another place: it was copied there.")
     return verdict
 
 

@@ -28,7 +28,7 @@ def ours(way: str, folder: Path, bucket: str, prefix: str) -> Move:
     from tasks.settings import StoreConfig
     from tasks.storage import FileEntry, open_store
     from tasks.storage.transfer import download, upload
-    from tasks.storage.wire import _line
+    from tasks.storage.transfer.wire import _line
 
     store = open_store(StoreConfig(url=f"s3://{bucket}"))
     _line(store)

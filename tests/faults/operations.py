@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.storage import Manifest, Store, advance_latest, fetch, publish, read_manifest
-from tasks.storage.collect import carry_out, plan
+from tasks.storage.upkeep.collect import carry_out, plan
 from tasks.verification.promotion import promote
 from tasks.verification.verdict import Verdict, record
 from tests.faults.world import EVERYTHING, LARGE, SMALL, TINY, World, verdict_of

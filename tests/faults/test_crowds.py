@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from tasks.storage import alias_history, embedded, list_versions, resolve
-from tasks.storage.collect import carry_out, plan
-from tasks.storage.retention import Retention
+from tasks.storage.upkeep.collect import carry_out, plan
+from tasks.storage.upkeep.retention import Retention
 from tests.faults.campaign import Ground
 from tests.faults.crowds import MODEL, crowd
 from tests.faults.victims import PROCESSES

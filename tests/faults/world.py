@@ -29,8 +29,8 @@ from tasks.storage import (
     upload,
 )
 from tasks.storage.aliases import aliases
-from tasks.storage.collect import carry_out, plan
-from tasks.storage.retention import Retention
+from tasks.storage.upkeep.collect import carry_out, plan
+from tasks.storage.upkeep.retention import Retention
 from tasks.verification.verdict import Verdict, record
 from tests.faults.proxy import Case, Proxy
 from tests.faults.witness import Version, Witness

@@ -11,7 +11,7 @@ import pytest
 from flows.commands.doctor import table
 from flows.installation import check_installation
 from flows.prefect_health import check_prefect
-from tasks.storage.conformance import Check
+from tasks.storage.guarantees.conformance import Check
 from tests.flows.test_show import _printed
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tasks.errors import DeniedError
-from tasks.storage.conformance import check_store, examine, run
-from tasks.storage.guarantees import GUARANTEES, Guarantee
+from tasks.storage.guarantees.checks import GUARANTEES, Guarantee
+from tasks.storage.guarantees.conformance import check_store, examine, run
 from tests.servers.conftest import Server
 
 pytestmark = pytest.mark.servers

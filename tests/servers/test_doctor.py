@@ -10,8 +10,8 @@ import pytest
 from tasks.settings import StoreConfig
 from tasks.shared_server import free_ports
 from tasks.storage import open_store
-from tasks.storage.client import make_client
-from tasks.storage.diagnosis import diagnose
+from tasks.storage.connection.client import make_client
+from tasks.storage.guarantees.diagnosis import diagnose
 from tests.e2e.commands import Home, Result
 from tests.servers.conftest import Server
 from tests.servers.policies import PREFIX

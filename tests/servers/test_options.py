@@ -11,8 +11,8 @@ import pytest
 from tasks.errors import InputError
 from tasks.settings import StoreConfig
 from tasks.storage import Store, advance_latest, fetch, open_store, resolve
-from tasks.storage.conformance import check_store
-from tasks.storage.diagnosis import diagnose
+from tasks.storage.guarantees.conformance import check_store
+from tasks.storage.guarantees.diagnosis import diagnose
 from tasks.verification.verdict import not_intact, record
 from tests.faults.proxy import Line, Proxy, passed_on
 from tests.servers.conftest import Server

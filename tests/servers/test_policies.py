@@ -24,7 +24,7 @@ from tasks.storage import (
     remove_version,
     resolve,
 )
-from tasks.storage.conformance import check_store
+from tasks.storage.guarantees.conformance import check_store
 from tasks.storage.manifest import Manifest
 from tasks.verification.verdict import not_intact, record
 from tests.servers.conftest import Server

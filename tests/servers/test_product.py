@@ -22,7 +22,7 @@ from tasks.storage import (
     read_manifest,
     resolve,
 )
-from tasks.storage.conformance import check_store
+from tasks.storage.guarantees.conformance import check_store
 from tests.servers.conftest import Server
 from tests.storage.samples import manifest_of, published, put, write
 

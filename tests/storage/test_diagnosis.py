@@ -11,7 +11,7 @@ import pytest
 
 from tasks.storage import Store, advance_latest, fetch, open_store, publish, read_manifest, resolve
 from tasks.storage.aliases import current
-from tasks.storage.diagnosis import REQUESTS
+from tasks.storage.guarantees.diagnosis import REQUESTS
 from tasks.verification.verdict import not_intact, record
 from tests.faults.proxy import Line, Proxy, label, passed_on
 from tests.storage.samples import manifest_of, write

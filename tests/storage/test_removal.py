@@ -23,7 +23,7 @@ from tasks.storage import (
 )
 from tasks.storage.holds import hold
 from tasks.storage.manifest import REMOVED
-from tasks.storage.removal import remove_leftover
+from tasks.storage.upkeep.removal import remove_leftover
 from tests.storage.samples import FILES, manifest_of, published, put, write
 
 NO_TIME = timedelta(0)

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import InputError
-from tasks.storage.retention import KeepAliased, KeepLast, KeepYoungerThan, Known, Retention, age_text, parse_age, split
+from tasks.storage.upkeep.retention import (
+    KeepAliased,
+    KeepLast,
+    KeepYoungerThan,
+    Known,
+    Retention,
+    age_text,
+    parse_age,
+    split,
+)
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -18,7 +18,7 @@ from tasks.errors import ConflictError, InputError, NotFoundError, UnreachableEr
 from tasks.settings import StoreConfig
 from tasks.shared_server import free_ports
 from tasks.storage import Store, open_store
-from tasks.storage.conformance import check_store
+from tasks.storage.guarantees.conformance import check_store
 from tests.storage.samples import put
 
 # put_if_absent

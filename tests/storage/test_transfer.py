@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from tasks.errors import InputError, UnreachableError, UnsafeError
 from tasks.settings import StoreConfig
 from tasks.storage import Store, embedded, layout, open_store
-from tasks.storage.lanes import BYTES_UNDER_WAY, Lanes, Stopped
 from tasks.storage.transfer import Progress, Snapshot, download, file_entries, upload
-from tasks.storage.upload import part_size
+from tasks.storage.transfer.lanes import BYTES_UNDER_WAY, Lanes, Stopped
+from tasks.storage.transfer.uploads import part_size
 from tests.storage.proxy import Passing, proxy
 from tests.storage.samples import Counter, put, write
 

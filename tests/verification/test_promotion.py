@@ -6,7 +6,7 @@ import pytest
 
 from tasks.errors import NotFoundError, UnsafeError, VerificationFailed
 from tasks.storage import Store, alias_history, layout, remove_version, resolve
-from tasks.verification import promote, roll_back
+from tasks.verification import promote, record, roll_back
 from tests.proofs import proved, verdict_on
 from tests.storage.samples import published, put
 
@@ -52,6 +52,28 @@ def test_a_version_that_nobody_verified_gets_no_alias(store: Store, tmp_path: Pa
     ):
         promote(store, "digits", version)
     assert pointers(store) == []
+
+
+def test_a_version_that_passed_by_an_exception_gets_no_alias(store: Store, versions: list[str]) -> None:
+    record(store, verdict_on("digits", versions[0]).model_copy(update={"allowed": ["code:model/model.keras"]}))
+
+    with pytest.raises(VerificationFailed, match=r"passed only because --allow let through code:model/model\.keras"):
+        promote(store, "digits", versions[0])
+
+
+def test_one_readers_keys_bind_nobody_else(store: Store, versions: list[str]) -> None:
+    refused = verdict_on("digits", versions[0], passed=False).model_copy(update={"signature": "refused"})
+    record(store, refused)
+
+    assert promote(store, "digits", versions[0])[1]
+
+
+def test_a_verdict_of_another_environment_can_not_be_copied_into_one_that_counts(store: Store, versions: list[str]) -> None:
+    verdict = verdict_on("digits", versions[0]).model_copy(update={"elsewhere": "keras==3.13"})
+    put(store, layout.verdict("digits", versions[0], verdict.id), verdict.model_dump_json().encode())
+
+    with pytest.raises(UnsafeError, match="was copied there"):
+        promote(store, "digits", versions[0])
 
 
 def test_a_version_that_failed_since_it_passed_gets_no_alias(store: Store, versions: list[str]) -> None:

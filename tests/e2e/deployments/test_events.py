@@ -132,7 +132,7 @@ def test_an_alarm_is_sent_by_a_notification_block_from_the_flow_or_from_the_serv
 
         automation = {
             "name": "from the server",
-            "trigger": {"expect": ["test.alarm"], "match": {"prefect.resource.id": "test.*"}},
+            "trigger": {"posture": "Reactive", "threshold": 1, "within": 0, "expect": ["test.alarm"]},
             "actions": [{"type": "send-notification", "block_document_id": str(block), "subject": "S", "body": "B"}],
         }
         there = prefect.api.post("/automations/", json=automation).raise_for_status().json()["id"]

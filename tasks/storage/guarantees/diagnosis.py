@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 from tasks.errors import ForbiddenError, RoundtripError
 from tasks.settings import StoreConfig
 from tasks.storage import layout
-from tasks.storage.client import Access
-from tasks.storage.conformance import Check, examine
-from tasks.storage.probes import clear
+from tasks.storage.connection.client import Access
+from tasks.storage.guarantees.conformance import Check, examine
+from tasks.storage.guarantees.probes import clear
 from tasks.storage.store import Store
 
 # Amazon's list price in us-east-1, dollars: a request that writes or lists, one that reads.

@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 
 from tasks.errors import InputError, NotFoundError, UnsafeError
-from tasks.storage import layout, wire
-from tasks.storage.lanes import Lanes
+from tasks.storage import layout
 from tasks.storage.manifest import FileEntry
-from tasks.storage.progress import Moved, nobody
 from tasks.storage.store import Store
+from tasks.storage.transfer import wire
+from tasks.storage.transfer.lanes import Lanes
+from tasks.storage.transfer.progress import Moved, nobody
 
 PART = 8 * 2**20
 

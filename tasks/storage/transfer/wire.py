@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from tasks.errors import InputError
-from tasks.storage import retries
+from tasks.storage.connection import retries
 from tasks.storage.store import Store
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tasks.errors import ConflictError, NotFoundError, UnreachableError
 from tasks.storage import layout
-from tasks.storage.probes import (
+from tasks.storage.guarantees.probes import (
     BrokenOff,
     Lacking,
     accepts,

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import DeniedError, InputError, RoundtripError
-from tasks.storage import layout, wire
-from tasks.storage.hashing import bundle_files, md5, md5_of_parts
-from tasks.storage.lanes import BYTES_UNDER_WAY, Lanes, Stopped
+from tasks.storage import layout
 from tasks.storage.manifest import FileEntry
-from tasks.storage.progress import Moved, nobody
 from tasks.storage.store import Store
+from tasks.storage.transfer import wire
+from tasks.storage.transfer.hashing import bundle_files, md5, md5_of_parts
+from tasks.storage.transfer.lanes import BYTES_UNDER_WAY, Lanes, Stopped
+from tasks.storage.transfer.progress import Moved, nobody
 
 PART = 16 * 2**20
 SINGLE = PART

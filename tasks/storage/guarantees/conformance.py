@@ -12,8 +12,8 @@ from typing import Literal
 
 from tasks.errors import DeniedError, ForbiddenError, RoundtripError
 from tasks.storage import layout
-from tasks.storage.guarantees import GOOD_SERVERS, GUARANTEES, Guarantee, put_if_absent
-from tasks.storage.probes import Lacking, clear
+from tasks.storage.guarantees.checks import GOOD_SERVERS, GUARANTEES, Guarantee, put_if_absent
+from tasks.storage.guarantees.probes import Lacking, clear
 from tasks.storage.store import Store
 
 Status = Literal["ok", "warning", "problem"]

@@ -18,10 +18,12 @@ from typing import Literal
 from pydantic import BaseModel
 
 from tasks.errors import ConflictError, NotFoundError, PinnedError
-from tasks.storage import index, inventory, layout
-from tasks.storage.inventory import Contents, Inventory
+from tasks.storage import index, layout
 from tasks.storage.parallel import in_parallel
-from tasks.storage.removal import (
+from tasks.storage.store import Store, Upload
+from tasks.storage.upkeep import inventory
+from tasks.storage.upkeep.inventory import Contents, Inventory
+from tasks.storage.upkeep.removal import (
     Freed,
     give_up,
     last_sign_of,
@@ -29,8 +31,7 @@ from tasks.storage.removal import (
     remove_leftover,
     remove_version,
 )
-from tasks.storage.retention import Known, Retention, age_text, rounded, split
-from tasks.storage.store import Store, Upload
+from tasks.storage.upkeep.retention import Known, Retention, age_text, rounded, split
 from tasks.storage.versions import read_manifest
 
 What = Literal["version", "leftover", "remains", "upload", "checkpoints", "probe"]

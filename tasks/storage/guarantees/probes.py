@@ -1,4 +1,4 @@
-"""How the checks of `guarantees.py` ask: plain requests, requests that are spoilt on their way out, and cleaning up."""
+"""How the checks of `checks.py` ask: plain requests, requests that are spoilt on their way out, and cleaning up."""
 
 from __future__ import annotations
 

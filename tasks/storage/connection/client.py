@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from tasks.errors import DeniedError, InputError, UnreachableError
 from tasks.settings import StoreConfig
-from tasks.storage import retries
-from tasks.storage.failures import CHECK_ADDRESS, DENIED, Translate
+from tasks.storage.connection import retries
+from tasks.storage.connection.failures import CHECK_ADDRESS, DENIED, Translate
 
 if TYPE_CHECKING:
     import boto3

@@ -1,0 +1,1 @@
+"""Upkeep: what there is, which versions stay, and how the others go."""

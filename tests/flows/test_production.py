@@ -1,0 +1,191 @@
+"""The parts of `up` that need no server: what is decided, and how the supervisor treats a part."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from flows.production import contact, plan, supervisor
+from flows.production.parts import MARK, Part, parts_of
+from flows.production.plan import Plan, decide
+from tasks.errors import InputError
+from tests.e2e.commands import until
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    plan.logs_folder().mkdir(parents=True)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_plan_comes_back_as_it_was_kept_and_for_its_owner_alone() -> None:
+    kept = decide(None, None, "start", "start", {"ROUNDTRIP_STORE": "s3://bucket/prefix"})
+    kept.save()
+
+    assert Plan.load() == kept
+    assert stat.S_IMODE((plan.folder() / "plan.json").stat().st_mode) == 0o600
+
+
+def test_ports_passwords_and_databases_stay_what_they_were() -> None:
+    first = decide(None, None, "start", None, {})
+
+    assert decide(first, None, None, None, {}) == first
+    assert decide(first, None, "start", None, {}) == first
+    assert decide(first, None, "off", None, {}).postgres is None
+
+
+def test_a_remembered_port_that_is_taken_is_left_and_a_wanted_one_is_an_error(taken: int) -> None:
+    assert decide(Plan(taken, "secret"), None, None, None, {}).port != taken
+    with pytest.raises(InputError, match=f"--port {taken}"):
+        decide(None, taken, None, None, {})
+
+
+def test_a_postgres_url_becomes_the_one_that_prefect_takes() -> None:
+    database = decide(None, None, "postgres://me:pw@db:5432/prefect", None, {}).postgres
+
+    assert database is not None
+    assert (database.url, database.port) == ("postgresql+asyncpg://me:pw@db:5432/prefect", None)
+
+
+@pytest.mark.parametrize(("option", "postgres", "redis"), [("--postgres", "mysql://a:hush@b/c", None),
+                                                           ("--redis", "start", "http://a:hush@b")])  # fmt: skip
+def test_what_is_no_such_url_is_refused_without_repeating_its_password(
+    option: str, postgres: str, redis: str | None
+) -> None:
+    with pytest.raises(InputError, match=option) as refused:
+        decide(None, None, postgres, redis, {})
+
+    assert "hush" not in str(refused.value)
+
+
+def test_redis_without_postgres_is_refused() -> None:
+    with pytest.raises(InputError, match="Add --postgres"):
+        decide(None, None, None, "redis://127.0.0.1:6379/0", {})
+
+
+def test_no_setting_of_the_user_points_a_part_elsewhere() -> None:
+    theirs = {"PREFECT_API_URL": "https://api.prefect.cloud", "PREFECT_API_KEY": "key", "PREFECT_PROFILE": "cloud",
+              "PREFECT_LOGGING_LEVEL": "DEBUG", "AWS_PROFILE": "mine"}  # fmt: skip
+    mine = Plan(4200, "secret")
+
+    parts = {part.name: part for part in parts_of(mine, theirs)}
+
+    assert list(parts) == ["server", "worker"]
+    worker = parts["worker"].environment
+    assert worker["PREFECT_API_URL"] == mine.api
+    assert "PREFECT_API_KEY" not in worker
+    assert "PREFECT_PROFILE" not in worker
+    assert (worker["PREFECT_LOGGING_LEVEL"], worker["AWS_PROFILE"]) == ("DEBUG", "mine")
+    assert not [word for part in parts.values() for word in part.command if "secret" in word]
+
+
+def test_a_program_on_another_store_does_not_use_the_running_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    Plan(4200, "secret", store="s3://theirs").save()
+    monkeypatch.setattr(contact, "running", lambda: 1)
+
+    monkeypatch.setenv("ROUNDTRIP_STORE", "s3://mine")
+    assert contact.adopt() is None
+    monkeypatch.setenv("ROUNDTRIP_STORE", "s3://theirs")
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "")
+    assert contact.adopt() == "http://127.0.0.1:4200/api"
+    assert os.environ["PREFECT_API_AUTH_STRING"] == "roundtrip:secret"
+
+
+def test_without_a_supervisor_what_it_left_behind_is_not_believed() -> None:
+    (plan.folder() / "supervisor.lock").write_text("1\n")
+    (plan.folder() / "state.json").write_text('{"server": {"pid": 1}}')
+
+    assert contact.running() is None
+    assert contact.state() == {}
+
+
+def _part(*code: str, needs: tuple[str, ...] = ()) -> supervisor.Supervised:
+    return supervisor.Supervised(Part("part", (sys.executable, "-c", *code), dict(os.environ), needs))
+
+
+def test_a_part_is_started_when_what_it_needs_answers() -> None:
+    part = _part("input()", needs=("server",))
+
+    assert not part.tend(0, lambda _: False)
+    assert part.to_json()["pid"] is None
+    assert part.tend(0, lambda _: True)
+    assert part.to_json()["pid"] is not None
+    part.stop()
+
+
+def test_a_part_that_dies_at_once_is_started_again_later_and_later() -> None:
+    part, now, pauses = _part("raise SystemExit(3)"), 0.0, []
+    for _ in range(4):
+        assert part.tend(now, lambda _: True)
+        assert until(partial(part.tend, now, lambda _: True), 60)  # its end
+        pauses.append(next(pause / 10 for pause in range(400) if part.due(now + pause / 10)))
+        now += pauses[-1]
+
+    assert part.to_json() == {"pid": None, "since": None, "restarts": 4, "ended": "exit code 3"}
+    assert pauses == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_a_part_that_lived_long_is_started_again_at_once() -> None:
+    part = _part("raise SystemExit(3)")
+    part.tend(0, lambda _: True)
+
+    assert until(lambda: part.tend(3600, lambda _: True), 60)
+    assert part.due(3600.5)
+    assert not part.due(3600.4)
+
+
+def test_a_part_that_was_stopped_stays_so() -> None:
+    part = _part("input()")
+    part.tend(0, lambda _: True)
+    part.stop()
+
+    assert not part.tend(100, lambda _: True)
+    assert part.settled
+
+
+def test_a_log_that_grew_large_is_moved_under_the_feet_of_its_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_LOG_BYTES", 10)
+    part = _part("print('first, and quite long', flush=True); input(); print('second', flush=True)")
+    log = plan.logs_folder() / "part.log"
+    with log.open("ab") as writer:
+        writer.write(b"first, and quite long\n")
+        writer.flush()
+        part.keep_log_small()
+        writer.write(b"second\n")
+
+    assert log.read_text() == "second\n"
+    assert log.with_name("part.log.1").read_text() == "first, and quite long\n"
+
+
+def test_processes_of_dead_workers_are_found_by_their_mark() -> None:
+    environment = {**os.environ, MARK: str(plan.folder())}
+    ours = subprocess.Popen([sys.executable, "-c", "input()"], env=environment, stdin=subprocess.PIPE)
+    others = subprocess.Popen(
+        [sys.executable, "-c", "input()"], env=environment | {MARK: "/elsewhere"}, stdin=subprocess.PIPE
+    )
+    try:
+        assert until(lambda: Path(f"/proc/{ours.pid}/environ").read_bytes() != b"", 10)
+        assert contact.kill_what_is_left() == 1
+        assert ours.wait(10) == -9
+        assert others.poll() is None
+    finally:
+        for process in (ours, others):
+            process.kill()
+            process.wait()
