@@ -32,10 +32,11 @@ S3Bucket(bucket_name=bucket, bucket_folder=folder + "/", credentials=minio).save
 _OPEN = """
 import sys
 from tasks.settings import StoreConfig
-from tasks.steps import _open, check_store
+from tasks.steps import check_store
+from tasks.steps.stores import opened
 config = StoreConfig.model_validate_json(sys.argv[1])
 check_store.fn(config, "weights-h5", rehearsal=False)
-store = _open(config)
+store = opened(config)
 store.put_if_absent("hello", b"world")
 print(store.get("hello").decode(), store.url, config.model_dump_json(exclude_none=True))
 """

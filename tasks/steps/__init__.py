@@ -1,0 +1,71 @@
+"""Every Prefect task, a few lines each, in the order of the journey. The only module of `tasks` that imports Prefect.
+
+Tasks hand each other references, paths and small records, and within one flow run the live model; nothing is persisted as a
+result (a 200 MB model would be pickled and kept twice). What can fail by bad luck is retried: the store's tasks, on top of
+boto3's own attempts. What fails by bad input is not, for it would fail again.
+"""
+
+from tasks.observing import name_subjects
+from tasks.steps.downstream import (
+    accept,
+    build_environment,
+    conclude,
+    fetch,
+    find_version,
+    inspect,
+    measure,
+    measuring_with,
+    rebuild_from,
+    return_elsewhere,
+    tabulate,
+)
+from tasks.steps.listening import reporting_to
+from tasks.steps.stores import open_early
+from tasks.steps.survival import keep_table, measure_row, rows_of
+from tasks.steps.upkeep import (
+    accept_proofs,
+    find_garbage,
+    find_versions,
+    remove_garbage,
+    send_alarm,
+    show_alarm,
+    tabulate_proofs,
+    tell_proof,
+)
+from tasks.steps.upstream import check_store, define, load_data, publish, serialize, train_with_custom_loop, train_with_fit
+
+name_subjects()  # in every log line of a run, from its beginning
+
+__all__ = [
+    "accept",
+    "accept_proofs",
+    "build_environment",
+    "check_store",
+    "conclude",
+    "define",
+    "fetch",
+    "find_garbage",
+    "find_version",
+    "find_versions",
+    "inspect",
+    "keep_table",
+    "load_data",
+    "measure",
+    "measure_row",
+    "measuring_with",
+    "open_early",
+    "publish",
+    "rebuild_from",
+    "remove_garbage",
+    "reporting_to",
+    "return_elsewhere",
+    "rows_of",
+    "send_alarm",
+    "serialize",
+    "show_alarm",
+    "tabulate",
+    "tabulate_proofs",
+    "tell_proof",
+    "train_with_custom_loop",
+    "train_with_fit",
+]
