@@ -59,7 +59,8 @@ def main() -> NoReturn:
         if as_json:
             print_json({"error": {"kind": "interrupted", "message": "Interrupted.", "exit_code": _INTERRUPTED}})
         else:
-            click.echo("\nInterrupted. What was not committed is invisible and will be cleaned up.", err=True)
+            said = "Interrupted. What was not committed is invisible and will be cleaned up."
+            click.echo(f"\n{said} The same command goes on from the last checkpoint, if there was one.", err=True)
         sys.exit(_INTERRUPTED)
     except RoundtripError as error:
         _fail(error, as_json, debug)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tasks.verification import Verdict
 
 _LINE_SECONDS = 5.0  # between two lines on a transfer
+_FEW_EPOCHS, _EPOCH_SECONDS = 50, 2.0  # so many have a line each; of more, one in a while
 
 # No markup: what is shown was mostly named by somebody else, and `[/x]` in a name must neither style nor break a table.
 err = Console(stderr=True, highlight=False, markup=False)
@@ -51,7 +52,7 @@ class Board:
             console=err,
             disable=not err.is_terminal,
         )
-        self._last_moment = 0.0
+        self._last_moment = self._last_epoch = 0.0
         self._tasks: dict[str, TaskID] = {
             # With nothing to count yet there is nothing to show.
             name: self._bars.add_task("waiting", total=total, name=name, start=False, visible=total > 0)
@@ -77,7 +78,10 @@ class Board:
             if epoch["number"] == 1:
                 self._bars.start_task(bar)
             self._bars.update(bar, completed=epoch["number"], total=epoch["total"], description=logs)
-            self._line(f"{scenario}: epoch {epoch['number']}/{epoch['total']}  {logs}")
+            ends = epoch["number"] in {1, epoch["total"]}
+            if ends or time.monotonic() - self._last_epoch >= _EPOCH_SECONDS or epoch["total"] <= _FEW_EPOCHS:
+                self._last_epoch = time.monotonic()
+                self._line(f"{scenario}: epoch {epoch['number']}/{epoch['total']}  {logs}")
         elif "note" in event:
             self._bars.console.print(f"{scenario}: {event['note']}", markup=False, soft_wrap=True)
         elif "published" in event:

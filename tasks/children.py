@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ class Child:
         self._status, self._told = ours_status, b""
         self._pid: int | None = None
         self._code: int | None = None
+        self._ending = threading.Lock()  # a job that is interrupted ends a child that its feeder is letting finish
         files = (theirs_in, theirs_out, self._stderr.fileno() if self._stderr else 2, theirs_status)
         nursery.fork(module, {**os.environ, **(env or {})}, files, self._link)
         for file in (theirs_in, theirs_out, theirs_status):
@@ -131,9 +133,10 @@ class Child:
     def finish(self, seconds: float = 15.0) -> None:
         """Let the child end by itself, with whatever it does at its exit; `end` it where that takes too long."""
         self._close_stdin()
-        if self._learn_pid(seconds):
-            self._learn_end(seconds)
-        self.end()
+        with self._ending:
+            if self._learn_pid(seconds):
+                self._learn_end(seconds)
+            self._end()
 
     def kill(self) -> None:
         """Kill the child and what it started, from any thread; whoever waits for its answer is told that it died."""
@@ -144,8 +147,18 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> None:
-        """End the child and whatever it started; done when it is gone."""
+        """End the child and whatever it started; done when it is gone, also where another thread waits for its end."""
         self._close_stdin()
+        if not self._ending.acquire(blocking=False):
+            if self._pid is not None:
+                self.kill()
+            self._ending.acquire()
+        try:
+            self._end()
+        finally:
+            self._ending.release()
+
+    def _end(self) -> None:
         # One that its nursery has not forked yet will find its stdin closed and go at once.
         if self._learn_pid(0) and not self._learn_end(0):
             with contextlib.suppress(ProcessLookupError):

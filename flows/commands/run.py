@@ -122,8 +122,8 @@ def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None,
             else:
                 outcomes.append(end)
                 board.event(end.scenario, {"verdict": end.error is None})
-    document: dict[str, Any] = {"runs": [o.to_json() for o in outcomes]}
-    if failures:
+    document: dict[str, Any] = {"runs": [o.to_json() for o in outcomes]} if outcomes else {}
+    if failures and len(scenarios) > 1:
         document["failed"] = [f.to_json() for f in failures]
     errors = {o.scenario: o.error for o in outcomes if o.error} | {f.scenario: f.error for f in failures}
     first = next((errors[s] for s in scenarios if s in errors), None)

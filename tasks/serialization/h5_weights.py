@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ def load_weights(model: Any, file: Path) -> None:
         MismatchError: They are not this model's; the message lists each that is missing, extra or different.
     """
     try:
-        model.load_weights(file)
+        with warnings.catch_warnings():
+            # The bundle carries the optimizer, and it is put back and compared.
+            warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+            model.load_weights(file)
     except Exception:
         # What this model would write into such a file has the names that the file has.
         with tempfile.TemporaryDirectory(prefix="roundtrip-expected-") as folder:

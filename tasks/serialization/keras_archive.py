@@ -58,11 +58,11 @@ class KerasArchive:
         """Load the archive, or its weights into what the definition builds."""
         import keras  # seconds
 
-        if rebuilt is not None:
-            rebuilt.load_weights(folder / FILE)
-            return rebuilt
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slots that don't fit; the bundle carries them, and they are compared
+            if rebuilt is not None:
+                rebuilt.load_weights(folder / FILE)
+                return rebuilt
             return keras.saving.load_model(folder / FILE, safe_mode=True)
 
     def variables(self, model: Any) -> dict[str, Array]:

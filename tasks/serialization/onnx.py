@@ -22,7 +22,7 @@ from tasks.serialization.arrays import keras_predict
 from tasks.serialization.exported import LONE_OUTPUT, ExportedInput, ExportedModel
 from tasks.serialization.keras_model import refuse_half_precision, weights
 from tasks.serialization.protocol import Promise
-from tasks.serialization.served import input_signature
+from tasks.serialization.served import input_signature, input_specs
 from tasks.training.run import why_not_compiled
 
 FILE = "model.onnx"
@@ -55,10 +55,14 @@ class Onnx:
         except Exception as error:
             raise _refusal(model, why_not_compiled(error)) from error
         try:
-            self.load(folder, None)
+            loaded = self.load(folder, None)
         except Exception as error:
             said = str(error).replace(str(path), FILE)
             raise _refusal(model, f"the converter wrote a file that ONNX Runtime does not open ({said:.300})") from error
+        strange = {i.name for i in loaded.inputs} - set(input_specs(sample))
+        if strange:
+            some = ", ".join(sorted(strange)[:3])
+            raise _refusal(model, f"the converter turned its constants into inputs that nobody can give ({some})")
         return []
 
     def load(self, folder: Path, rebuilt: Any) -> ExportedModel:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from prefect.utilities.urls import url_for
 from tasks import data, definitions, events, safety, serialization, storage, training, verification
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
-from tasks.errors import InputError, RoundtripError
+from tasks.errors import InputError, RoundtripError, UnsafeError, VerificationFailed
 from tasks.observing import about
 from tasks.serialization import Bundle
 from tasks.settings import StoreConfig
@@ -118,9 +119,15 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         draft = safety.sign_bundle(bundle.folder, draft, secret)
         _drafts[bundle.folder] = draft
     about(flow_run=flow_run.id, model=draft.model, version=draft.version)
-    with _rehearsing(bundle.folder, draft, rehearsal) as passed, moving("publishing") as progress:
-        manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
-        passed()
+    try:
+        with _rehearsing(bundle.folder, draft, rehearsal) as passed, moving("publishing") as progress:
+            manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
+            passed()
+    except (VerificationFailed, UnsafeError, InputError):
+        # It will never be committed; where this fails too, `gc` finds what was uploaded.
+        with suppress(RoundtripError):
+            storage.remove_leftover(place, draft.model, draft.version, timedelta(0))
+        raise
     ref = storage.commit(place, manifest)
     del _drafts[bundle.folder]
     shutil.rmtree(bundle.folder, ignore_errors=True)

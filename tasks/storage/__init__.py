@@ -13,7 +13,7 @@ from tasks.storage.connection.client import Access
 from tasks.storage.manifest import Environment, FileEntry, Manifest
 from tasks.storage.store import Store, open_store
 from tasks.storage.upkeep.collect import Done, Plan, Removal, carry_out, plan
-from tasks.storage.upkeep.removal import Freed, remove_model, remove_version
+from tasks.storage.upkeep.removal import Freed, remove_leftover, remove_model, remove_version
 from tasks.storage.upkeep.retention import Retention
 from tasks.storage.versions import (
     VersionRef,
@@ -54,6 +54,7 @@ __all__ = [
     "plan",
     "publish",
     "read_manifest",
+    "remove_leftover",
     "remove_model",
     "remove_version",
     "resolve",

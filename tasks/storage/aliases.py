@@ -210,7 +210,7 @@ def resolve_alias(store: Store, model: str, alias: str) -> str:
     known = sorted(aliases(store, model))
     if not known:
         raise NotFoundError(
-            f"{model} has no alias {alias!r}: no version of it passed verification yet. "
+            f"{model} has no alias {alias!r}, and no other: no version passed verification yet, or they were taken away. "
             f"`python -m flows return {model}@{newest[0]}` verifies the newest."
         )
     raise NotFoundError(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from tasks.definitions import Definition
-from tasks.errors import RoundtripError, UnsafeError, VerificationFailed
+from tasks.errors import InputError, RoundtripError, UnsafeError, VerificationFailed
 from tasks.forms import may_be_empty, place
 from tasks.references import absolute
 from tasks.safety import Inspection, check_signature, how_to_allow, inspect_bundle, refuse_dangerous, require_trusted
@@ -128,8 +128,14 @@ def definition_for(manifest: Manifest, given: str | None, arguments: dict[str, A
 
     Raises:
         UnsafeError: The format needs the manifest's definition and nobody on this machine ran it.
+        InputError: A definition or arguments are given, and the format rebuilds nothing.
     """
     changes: dict[str, Any] = {}
+    if (given is not None or arguments) and not needs_definition(manifest.format, manifest.carried):
+        raise InputError(
+            f"{manifest.model}@{manifest.version} holds its architecture ({manifest.format}): there is nothing to rebuild. "
+            "Leave out --model and --model-arg."
+        )
     if given is not None:
         changes["reference"] = absolute(given)
     elif needs_definition(manifest.format, manifest.carried):

@@ -248,7 +248,7 @@ def test_with_json_an_error_is_the_one_document(user: Home) -> None:
     ("reference", "code", "words"),
     [
         ("no-such-model", 5, ["There is no model 'no-such-model'", "python -m flows list"]),
-        ("good@no-such-alias", 5, ["good has no alias 'no-such-alias'", "it has: latest"]),
+        ("good@no-such-alias", 5, ["good has no alias 'no-such-alias'", "It has: latest"]),
         (f"good@{layout.new_version()}", 5, ["There is no version"]),
         ("good@a/b", 2, ["'a/b' can't be a model's or an alias'"]),
     ],

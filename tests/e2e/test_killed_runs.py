@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +70,13 @@ class Run:
     def __init__(self, api: httpx.Client, deployment: str, name: str) -> None:
         training = {"epochs": 25, "compiler": "eager", "checkpoint_epochs": 1, "checkpoint_seconds": None}
         parameters = {"data": {"rows": 200}, "training": training, "name": name}
-        created = api.post(f"/deployments/{deployment}/create_flow_run", json={"parameters": parameters})
+        # A server on SQLite answers 503 where it is busy; Prefect's own client asks again too.
+        body = {"parameters": parameters, "idempotency_key": name}
+        for _ in range(5):
+            created = api.post(f"/deployments/{deployment}/create_flow_run", json=body)
+            if created.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(2)
         self.api, self.id = api, created.raise_for_status().json()["id"]
 
     def execute(self, home: Home) -> subprocess.Popen[str]:

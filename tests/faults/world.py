@@ -18,17 +18,16 @@ from tasks.storage import (
     Manifest,
     Store,
     advance_latest,
-    download,
     embedded,
     fetch,
     layout,
     move_alias,
     open_store,
     read_manifest,
-    retries,
-    upload,
 )
 from tasks.storage.aliases import aliases
+from tasks.storage.connection import retries
+from tasks.storage.transfer import downloads, uploads
 from tasks.storage.upkeep.collect import carry_out, plan
 from tasks.storage.upkeep.retention import Retention
 from tasks.verification.verdict import Verdict, record
@@ -48,12 +47,12 @@ LARGE = {"model/weights.bin": b"v" * (5 * 2**20 + 1000), "probe.npz": b"p" * 300
 
 def small_parts() -> None:
     """Let uploads in parts begin at 5 MiB, the smallest part that S3 takes; for this whole process."""
-    upload.PART = upload.SINGLE = download.PART = 5 * 2**20
+    uploads.PART = uploads.SINGLE = downloads.PART = 5 * 2**20
 
 
-def usual_parts(_were: tuple[int, int, int] = (upload.PART, upload.SINGLE, download.PART)) -> None:
+def usual_parts(_were: tuple[int, int, int] = (uploads.PART, uploads.SINGLE, downloads.PART)) -> None:
     """Take `small_parts` back."""
-    upload.PART, upload.SINGLE, download.PART = _were
+    uploads.PART, uploads.SINGLE, downloads.PART = _were
 
 
 class _AtOnce(base.BaseRetryBackoff):

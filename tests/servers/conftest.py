@@ -150,7 +150,7 @@ def seaweedfs_with_roles() -> Iterator[Server]:
     """The embedded server's own recipe, with users beside its one."""
     with Processes() as processes, tempfile.TemporaryDirectory() as path:
         folder = Path(path)
-        recipe = embedded._recipe(folder)
+        recipe = embedded.recipe(folder)
         config = json.loads((folder / "s3.json").read_text())
         config["identities"] += [
             {"name": role, "credentials": [{"accessKey": role, "secretKey": f"{role}-secret"}], "actions": []}

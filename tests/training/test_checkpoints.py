@@ -43,7 +43,7 @@ class InMemory:
         return [s.progress.epoch for snapshots in self.kept.values() for s in snapshots]
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for a signal; comes in the middle of an epoch."""
 
 

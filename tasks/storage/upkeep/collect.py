@@ -223,7 +223,7 @@ def _plan_invisible(
     signs = [last_sign_of(upload, arrived) for upload, arrived in parts] + ([contents.newest] if contents.newest else [])
     if not signs:
         return  # a line of the index alone
-    age = now - max(signs)
+    age = max(now - max(signs), timedelta(0))  # a clock of whole seconds may be behind
     if age < older_than:
         found.publishing.append(subject)
         return

@@ -60,7 +60,8 @@ def remove_leftover(store: Store, model: str, version: str, older_than: timedelt
     Raises:
         ConflictError: It was committed meanwhile, or is being published; nothing was changed.
     """
-    if store.now() - last_sign(store, model, version) < older_than:
+    age = max(store.now() - last_sign(store, model, version), timedelta(0))  # a clock of whole seconds may be behind
+    if age < older_than:
         raise ConflictError(f"{model}@{version} is being published.")
     store.put_if_absent(layout.manifest(model, version), REMOVED)
     index.enter_removed(store, model, version)
