@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,3 +135,25 @@ time.sleep(60)
     parent.communicate()
 
     assert soon(lambda: not alive(pid))
+
+
+def test_a_child_that_one_thread_lets_finish_is_ended_by_another_at_once(child: Child) -> None:
+    child.send({"do": "sleep"})
+    soon(lambda: alive(child.pid))
+    failed: list[BaseException] = []
+
+    def finish() -> None:
+        try:
+            child.finish(60)
+        except BaseException as error:
+            failed.append(error)
+
+    finishing = threading.Thread(target=finish)
+    finishing.start()
+    time.sleep(0.2)
+    child.end()
+    finishing.join(30)
+
+    assert not finishing.is_alive()
+    assert failed == []
+    assert not alive(child.pid)

@@ -216,6 +216,20 @@ def test_a_job_that_can_not_succeed_ends_with_one_error(
     assert opened.keys(f"{name}/") == []
 
 
+def test_a_scenario_that_fails_stops_no_other_and_fails_before_it_trains(user: Home, opened: Store) -> None:
+    name = uuid.uuid4().hex
+    own = ("--model", f"{CODE}:subclassed", *SMALL, "--epochs", "1", "--name", name, "--json")
+
+    result = user.run("run", "full-h5", "weights-h5", *own)
+
+    assert result.code == 2, result.err
+    assert [(run["scenario"], run["verdict"]["passed"]) for run in result.document["runs"]] == [("weights-h5", True)]
+    assert [(f["scenario"], f["error"]["kind"]) for f in result.document["failed"]] == [("full-h5", "input")]
+    assert "Own can't be stored as full-h5" in result.document["error"]["message"]
+    assert "weights-h5: epoch 1/1" in result.err and "full-h5: epoch" not in result.err
+    assert opened.keys(f"{name}-full-h5/") == []
+
+
 def test_a_job_learns_of_a_missing_bucket_before_it_trains(user: Home) -> None:
     result = user.run("run", "saved-model", ROUNDTRIP_STORE="s3://no-such-bucket/x")
     assert_refused(result, 5, "There is no bucket 'no-such-bucket'")
