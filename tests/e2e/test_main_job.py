@@ -216,7 +216,7 @@ def versions_of(home: Home, name: str) -> list[dict[str, Any]]:
 def test_an_interrupted_job_stops_everything_and_publishes_nothing(
     job: Job, runs: list[dict[str, Any]], number: signal.Signals
 ) -> None:
-    process = started(job.home, f"interrupted-{number}", "epoch 2/")
+    process = started(job.home, f"interrupted-{number}", "epoch 1/")
     process.send_signal(number)
     result = end_of(process, seconds=30)
     assert result.code == 130, result.err
@@ -238,7 +238,7 @@ def test_ctrl_c_during_the_proof_leaves_a_whole_version_that_is_not_latest(job: 
 
 
 def test_a_killed_job_takes_everything_with_it_and_publishes_nothing(job: Job, runs: list[dict[str, Any]]) -> None:
-    process = started(job.home, "killed", "epoch 2/")
+    process = started(job.home, "killed", "epoch 1/")
     assert len(job.home.processes()) >= 5, "a trainer, two watchers, two servers"
     process.kill()
     assert end_of(process).code == -signal.SIGKILL
