@@ -148,8 +148,7 @@ def _recorded(store: StoreConfig, manifest: Manifest, verdict: Verdict, *, path:
     try:
         verification.record(place, verdict)
         kept, lacking = True, f"`{layout.LATEST}` did not move"
-        here = verdict.passed and not verdict.allowed and not verdict.elsewhere
-        latest = here and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
+        latest = verdict.proves and storage.advance_latest(place, manifest.model, manifest.version, verdict.id)
     except ForbiddenError as error:
         unwritten = f"{lacking}: {error}"
     if kept and not verdict.elsewhere:

@@ -48,7 +48,7 @@ def show_card(store: StoreConfig, manifest: Manifest, verdict: Verdict | None = 
         proved_in=page_of(run) if verdict else None,
     )
     create_markdown_artifact(card, key=key, description=subject)
-    if verdict is None or verdict.elsewhere or manifest.flow_run is None or not page_of(manifest.flow_run):
+    if verdict is None or not verdict.binds or manifest.flow_run is None or not page_of(manifest.flow_run):
         return
     of_publisher = ArtifactFilterFlowRunId(any_=[UUID(manifest.flow_run)])
     with get_client(sync_client=True) as client:

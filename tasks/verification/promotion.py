@@ -59,7 +59,7 @@ def roll_back(store: Store, model: str, alias: str = layout.LATEST, to: str | No
 
 def _proof(store: Store, model: str, version: str) -> Verdict:
     verdict = newest_verdict(store, model, version)
-    if verdict is not None and verdict.passed and not verdict.allowed:
+    if verdict is not None and verdict.proves:
         return verdict
     if not is_committed(store, model, version):
         raise NotFoundError(f"There is no version {version} of {model!r} in {store.url}.")
@@ -80,7 +80,7 @@ def _before(store: Store, model: str, now: Revision) -> tuple[Revision, Verdict]
         if revision.version in {None, now.version} or not is_committed(store, model, str(revision.version)):
             continue
         verdict = newest_verdict(store, model, str(revision.version))
-        if verdict is not None and verdict.passed and not verdict.allowed:
+        if verdict is not None and verdict.proves:
             return revision, verdict
     raise NotFoundError(
         f"{now.alias!r} of {model} never pointed at another version that is still there and verified. "

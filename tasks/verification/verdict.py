@@ -77,6 +77,11 @@ class Verdict(BaseModel):
         """Whether it counts for everybody: not under another environment, nor by one reader's policy and keys."""
         return not self.elsewhere and self.signature != "refused"
 
+    @property
+    def proves(self) -> bool:
+        """Whether an alias may point at the version for it: it passed for everybody, and nobody made an exception."""
+        return self.passed and self.binds and not self.allowed
+
 
 def judge(manifest: Manifest, measured: Measurement, inspection: Inspection = Inspection()) -> Verdict:
     """Hold what was measured against what the manifest and the format's promises say. Pure."""
