@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,7 @@ def trust(references: tuple[str, ...], remove: bool, as_json: bool, debug: bool)
 
 def _checked(reference: str, *, must_exist: bool) -> str:
     from tasks.references import absolute
+    from tasks.safety.trust import find_module
 
     package = reference.removesuffix(".*")
     if package != reference:
@@ -56,23 +56,12 @@ def _checked(reference: str, *, must_exist: bool) -> str:
     found = absolute(reference, must_exist=must_exist)
     place, _, name = found.rpartition(":")
     # Looked up and not imported: who trusts code has not run it yet.
-    defines = rf"^(?:def|class) {name}\b|^{name}\s*[:=]"
-    if must_exist and place.endswith(".py") and not re.search(defines, _text(place), re.MULTILINE):
-        raise InputError(f"{place} defines no {name!r}.")
-    if must_exist and not place.endswith(".py") and not _module_exists(place):
-        raise InputError(f"There is no module {place!r} here, from {Path.cwd()}.")
+    if must_exist and place.endswith(".py"):
+        if not re.search(rf"\b{name}\b", Path(place).read_text(errors="replace")):
+            raise InputError(f"{place} has no {name!r}.")
+    elif must_exist and find_module(place) is None:
+        raise InputError(f"There is no module {place!r} on the import path, from {Path.cwd()}.")
     return found
-
-
-def _text(place: str) -> str:
-    return Path(place).read_text(errors="replace")
-
-
-def _module_exists(name: str) -> bool:
-    """Whether the first package of a module is there; to look further would import it."""
-    root = name.partition(".")[0]
-    here = Path.cwd() / root
-    return here.with_suffix(".py").is_file() or here.is_dir() or importlib.util.find_spec(root) is not None
 
 
 def _print(entries: list[dict[str, Any]]) -> None:

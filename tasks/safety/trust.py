@@ -111,16 +111,22 @@ def _covers(pattern: str, module: str) -> bool:
     return module == package or (pattern.endswith(_ANY_OF) and module.startswith(f"{package}."))
 
 
-def _defines(module: str, name: str) -> bool:
-    """Whether a module's source defines this callable itself; what it imported is another's (`from os import system`)."""
-    source: str | None = None
+def find_module(name: str) -> str | None:
+    """The file of a module on the import path, found and not imported; None where there is none."""
+    origin: str | None = None
     where: list[str] | None = None
-    parts = module.split(".")
+    parts = name.split(".")
     for depth in range(1, len(parts) + 1):
         spec = PathFinder.find_spec(".".join(parts[:depth]), where)
         if spec is None:
-            return False
-        source, where = spec.origin, list(spec.submodule_search_locations or [])
+            return None
+        origin, where = spec.origin, list(spec.submodule_search_locations or [])
+    return origin
+
+
+def _defines(module: str, name: str) -> bool:
+    """Whether a module's source defines this callable itself; what it imported is another's (`from os import system`)."""
+    source = find_module(module)
     if source is None or not source.endswith(".py") or name.startswith("_"):
         return False
     try:
