@@ -49,15 +49,18 @@ def free_ports(count: int) -> list[int]:
 
 def ports_are_free(ports: list[int]) -> bool:
     """Whether a server could listen on each of these ports of 127.0.0.1 now, and 10,000 above it."""
-    with contextlib.ExitStack() as held:
-        for number in [*ports, *(port + _GRPC_OFFSET for port in ports)]:
-            listener = held.enter_context(socket.socket())
-            # What a server that was killed a moment ago leaves behind is no reason: servers bind like this.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", number))
-            except OSError:
-                return False
+    return all(port_is_free(number) for port in ports for number in (port, port + _GRPC_OFFSET))
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1 now."""
+    with socket.socket() as probe:
+        # What a server that was killed a moment ago leaves behind is no reason: servers bind like this.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
     return True
 
 

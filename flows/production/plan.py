@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 from tasks.errors import InputError
 from tasks.folders import data_folder
 from tasks.settings import STORE_VARIABLE
-from tasks.shared_server import free_ports
+from tasks.shared_server import free_ports, port_is_free
 
 USER = "roundtrip"
 DEFAULT_PORT = 4200  # Prefect's own
@@ -133,17 +132,6 @@ def write_private(path: Path, document: Mapping[str, Any]) -> None:
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(document, file)
     temporary.replace(path)
-
-
-def port_is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _ui_port(before: Plan | None, wanted: int | None) -> int:
