@@ -1,4 +1,4 @@
-"""Every Prefect task, a few lines each, in the order of the journey. The only module of `tasks` that imports Prefect.
+"""Every Prefect task, a few lines each, in the order of the journey. The only package of `tasks` that imports Prefect.
 
 Tasks hand each other references, paths and small records, and within one flow run the live model; nothing is persisted as a
 result (a 200 MB model would be pickled and kept twice). What can fail by bad luck is retried: the store's tasks, on top of

@@ -10,7 +10,6 @@ from prefect import get_run_logger
 from prefect.artifacts import (
     create_markdown_artifact,
 )
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.context import SyncClientContext
@@ -51,7 +50,8 @@ def show_card(store: StoreConfig, manifest: Manifest, verdict: Verdict | None = 
     if verdict is None or not verdict.binds or manifest.flow_run is None or not page_of(manifest.flow_run):
         return
     of_publisher = ArtifactFilterFlowRunId(any_=[UUID(manifest.flow_run)])
-    with get_client(sync_client=True) as client:
+    with SyncClientContext.get_or_create() as context:  # the run's own client; another costs a handshake
+        client = context.client
         for found in client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_publisher)):
             # A manifest may name any run: only the card of this very version is replaced.
             if (found.key, found.description) == (key, subject):
@@ -74,8 +74,8 @@ def page_of(run: str | None) -> str | None:
 def tag(model: str, version: str) -> None:
     """Let the run be found by its model and version."""
     tags = {*flow_run.tags, f"model:{model}", f"version:{version}"}
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(UUID(str(flow_run.id)), tags=sorted(tags)).raise_for_status()
+    with SyncClientContext.get_or_create() as context:
+        context.client.update_flow_run(UUID(str(flow_run.id)), tags=sorted(tags)).raise_for_status()
 
 
 def emit(event: events.Event) -> None:

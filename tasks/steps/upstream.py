@@ -30,7 +30,7 @@ from tasks.steps.stores import is_bad_luck, opened, secret
 from tasks.storage import Manifest, VersionRef, layout
 from tasks.storage.guarantees.conformance import check_store as probe_store
 from tasks.training import Checkpointing, Trained, TrainingConfig
-from tasks.training.run import seeded
+from tasks.training.run import Report, seeded
 from tasks.verification import Loader
 from tasks.verification.describe import describe
 from tasks.verification.environment import current_environment
@@ -74,9 +74,7 @@ def train_with_custom_loop(
     definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
 ) -> Trained:
     """Train by our own compiled GradientTape loop, with checkpoints in the store; a killed run goes on from its last."""
-    with progress(config, name) as report:
-        about(flow_run=flow_run.id, model=name)
-        keeping = _checkpointing(definition, name, store)
+    with _training(definition, config, name, store) as (report, keeping):
         return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping)
 
 
@@ -85,9 +83,7 @@ def train_with_fit(
     definition: Definition, model: Any, dataset: Dataset, config: TrainingConfig, name: str, store: StoreConfig
 ) -> Trained:
     """Train by Keras' fit, with checkpoints in the store; a killed run goes on from its last."""
-    with progress(config, name) as report:
-        about(flow_run=flow_run.id, model=name)
-        keeping = _checkpointing(definition, name, store)
+    with _training(definition, config, name, store) as (report, keeping):
         return training.train_with_fit(model, dataset, config, report, checkpointing=keeping)
 
 
@@ -120,8 +116,8 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         _drafts[bundle.folder] = draft
     about(flow_run=flow_run.id, model=draft.model, version=draft.version)
     try:
-        with _rehearsing(bundle.folder, draft, rehearsal) as passed, moving("publishing") as progress:
-            manifest = storage.upload_files(place, bundle.folder, draft, progress.moved, progress.expect)
+        with _rehearsing(bundle.folder, draft, rehearsal) as passed, moving("publishing") as transfer:
+            manifest = storage.upload_files(place, bundle.folder, draft, transfer.moved, transfer.expect)
             passed()
     except (VerificationFailed, UnsafeError, InputError):
         # It will never be committed; where this fails too, `gc` finds what was uploaded.
@@ -140,6 +136,16 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
     emit(events.published(ref, store, this_run()))
     tell(ref)
     return ref
+
+
+@contextmanager
+def _training(
+    definition: Definition, config: TrainingConfig, name: str, store: StoreConfig
+) -> Iterator[tuple[Report, Checkpointing]]:
+    """What both loops have around them: where the epochs are shown, and where the state is kept."""
+    with progress(config, name) as report:
+        about(flow_run=flow_run.id, model=name)
+        yield report, _checkpointing(definition, name, store)
 
 
 def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
