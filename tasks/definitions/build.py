@@ -61,8 +61,8 @@ def define(config: ModelConfig, dataset: Dataset) -> tuple[Definition, Any]:
     Raises:
         InputError: The reference, its arguments or what it returns can't be used.
     """
-    parameters = _signature(config.builder).parameters
-    arguments = _defaults(parameters) | _from_data(parameters, dataset) | config.arguments
+    takes = parameters(config.builder)
+    arguments = _defaults(takes) | _from_data(takes, dataset) | config.arguments
     bare = Definition(reference=absolute(config.builder), arguments=arguments)
     model = build(bare, take(dataset.x, slice(0, 2)))
     return bare.model_copy(update={"fingerprint": fingerprint(model), "config": architecture(model)}), model
@@ -112,6 +112,15 @@ def build(definition: Definition, sample: Arrays) -> Any:
             f"{type(error).__name__}: {error}{place_of(error)}"
         ) from error
     return model
+
+
+def parameters(reference: str) -> Mapping[str, inspect.Parameter]:
+    """What a builder takes, by name.
+
+    Raises:
+        InputError: There is no such builder, or it does not tell.
+    """
+    return _signature(reference).parameters
 
 
 def fixed_batch(model: Any) -> int | None:

@@ -22,6 +22,7 @@ from tasks.steps.downstream import (
 from tasks.steps.listening import reporting_to
 from tasks.steps.stores import open_early
 from tasks.steps.survival import keep_table, measure_row, rows_of
+from tasks.steps.sweeping import accept_sweep, begin_sweep, keep_choice, look_ahead, summed_up, tries_of, try_combination
 from tasks.steps.upkeep import (
     accept_proofs,
     find_garbage,
@@ -32,13 +33,25 @@ from tasks.steps.upkeep import (
     tabulate_proofs,
     tell_proof,
 )
-from tasks.steps.upstream import check_store, define, load_data, publish, serialize, train_with_custom_loop, train_with_fit
+from tasks.steps.upstream import (
+    as_trial,
+    check_store,
+    define,
+    load_data,
+    publish,
+    serialize,
+    train_with_custom_loop,
+    train_with_fit,
+)
 
 name_subjects()  # in every log line of a run, from its beginning
 
 __all__ = [
     "accept",
     "accept_proofs",
+    "accept_sweep",
+    "as_trial",
+    "begin_sweep",
     "build_environment",
     "check_store",
     "conclude",
@@ -48,8 +61,10 @@ __all__ = [
     "find_version",
     "find_versions",
     "inspect",
+    "keep_choice",
     "keep_table",
     "load_data",
+    "look_ahead",
     "measure",
     "measure_row",
     "measuring_with",
@@ -63,9 +78,12 @@ __all__ = [
     "send_alarm",
     "serialize",
     "show_alarm",
+    "summed_up",
     "tabulate",
     "tabulate_proofs",
     "tell_proof",
     "train_with_custom_loop",
     "train_with_fit",
+    "tries_of",
+    "try_combination",
 ]

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from tasks.settings import StoreConfig
 from tasks.steps.listening import listener_now, moving, progress, tell
 from tasks.steps.showing import emit, show_card, tag, this_run
 from tasks.steps.stores import is_bad_luck, opened, secret
-from tasks.storage import Manifest, VersionRef, layout
+from tasks.storage import Manifest, VersionRef, layout, trials
 from tasks.storage.guarantees.conformance import check_store as probe_store
+from tasks.storage.trials import Trial
 from tasks.training import Checkpointing, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
 from tasks.verification import Loader
@@ -39,6 +41,17 @@ from tasks.verification.report import html_report
 _drafts: dict[Path, Manifest] = {}  # by bundle: another attempt at publishing goes on with the same version
 # At most one fresh process, warm for the next rehearsal; a run that failed before leaves it to the next one.
 _rehearsers: list[Loader] = []
+_trial: ContextVar[Trial | None] = ContextVar("trial", default=None)
+
+
+@contextmanager
+def as_trial(trial: Trial) -> Iterator[None]:
+    """Let this context's `publish` make a trial: the world is told of it once it was chosen, and `latest` stays away."""
+    token = _trial.set(trial)
+    try:
+        yield
+    finally:
+        _trial.reset(token)
 
 
 @task(name="check store", cache_policy=NO_CACHE)
@@ -124,6 +137,10 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         with suppress(RoundtripError):
             storage.remove_leftover(place, draft.model, draft.version, timedelta(0))
         raise
+    trial = _trial.get()
+    if trial:
+        # Before the commit: whatever becomes of the sweep, `gc` knows what it left.
+        trials.mark(place, draft.model, draft.version, trial)
     ref = storage.commit(place, manifest)
     del _drafts[bundle.folder]
     shutil.rmtree(bundle.folder, ignore_errors=True)
@@ -133,7 +150,8 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
             storage.StoredCheckpoints(place, ref.model).forget(bundle.run)
     show_card(store, manifest)
     tag(ref.model, ref.version)
-    emit(events.published(ref, store, this_run()))
+    if not trial:
+        emit(events.published(ref, store, this_run()))
     tell(ref)
     return ref
 
