@@ -1,7 +1,7 @@
 """Prefect's task runners by name: threads and processes of this machine, a Dask cluster, a Ray cluster, or any other class.
 
-The clusters that are started here listen on loopback alone, have no dashboard and report to nobody, and end with the block or
-with this process, however that ends. One that is there already is a class of one's own, `module:class`.
+The clusters that are started here listen on loopback alone, have no dashboard and report to nobody, and end with the block
+or with this process, however that ends. One that is there already is a class of one's own, `module:class`.
 """
 
 from __future__ import annotations
@@ -118,4 +118,3 @@ def _custom(name: str) -> Any:
         return made()
     except Exception as error:
         raise InputError(f"--runner {name}: {type(error).__name__}: {error}") from error
-

@@ -85,8 +85,8 @@ def document(swept: Swept, returned: Returned | None) -> dict[str, Any]:
 
 def _run(swept: Swept, index: int) -> dict[str, Any]:
     run, best = swept.runs[index], index == swept.best
-    known: dict[str, Any] = {"parameters": run.combination.values, "scenario": swept.plan.scenario, "model": swept.plan.model}
-    known |= {"version": None, "uri": None, "bytes": None, "metrics": {}, "expires": None}
+    known: dict[str, Any] = {"parameters": run.combination.values, "scenario": swept.plan.scenario}
+    known |= {"model": swept.plan.model, "version": None, "uri": None, "bytes": None, "metrics": {}, "expires": None}
     if run.version:
         over = made_at(run.version.version) + timedelta(seconds=swept.plan.keep_seconds)
         known |= run.version.model_dump(include={"version", "uri", "bytes", "metrics"})

@@ -1,4 +1,4 @@
-"""The process in which a job at a desk, or a sweep, runs scenario flows: the one that trains, and never one that verifies."""
+"""The process in which a job at a desk or a sweep runs scenario flows: one that trains, and never one that verifies."""
 
 from __future__ import annotations
 

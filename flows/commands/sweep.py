@@ -21,7 +21,7 @@ _BY_DEFAULT = min(2, _CORES)  # what one waits for, its start and its transfers,
 @click.argument("scenario", metavar="SCENARIO", type=click.Choice(list(SCENARIOS)))
 @click.option("--grid", "axes", multiple=True, required=True, metavar="NAME=VALUE,...",
               help="Values of a parameter of the training or an argument of the model; repeatable.")  # fmt: skip
-@click.option("--metric", metavar="NAME", help="What decides; by default val_accuracy where the model has it, else val_loss.")
+@click.option("--metric", metavar="NAME", help="What decides; by default val_accuracy where there is one, else val_loss.")
 @click.option("--goal", type=click.Choice(["min", "max"]), help="Which is best; Keras' own metrics need no word on it.")
 @model_options
 @click.option("--data", metavar="REF", help="Your data: module:callable, file.py:callable, or FILE.npz with x and y.")
@@ -55,10 +55,10 @@ def sweep(
 ) -> None:
     r"""Train every combination of some parameters, choose the best, and prove it in another process.
 
-    A parameter is one of the training (epochs, batch_size, optimizer, learning_rate, loss, metrics, early_stopping, compiler,
-    seed) or an argument of the model's builder; a single value fixes it. Each combination is trained in a process of its own
-    and stored as a version. The best goes on to `return`, and only it becomes `latest`. The others stay for --keep, then gc
-    removes them; one that you promote by hand stays.
+    A parameter is one of the training (epochs, batch_size, optimizer, learning_rate, loss, metrics, early_stopping,
+    compiler, seed) or an argument of the model's builder; a single value fixes it. Each combination is trained in a process
+    of its own and stored as a version. The best goes on to `return`, and only it becomes `latest`. The others stay for
+    --keep, then gc removes them; one that you promote by hand stays.
 
     A combination that fails is a line in the table. The exit code is the best one's verdict.
 
@@ -76,7 +76,7 @@ def sweep(
     grid = parse_grid(axes)
     count = check_size(grid, at_most)
     if jobs > _CORES and ":" not in runner:
-        raise InputError(f"--jobs {jobs}: this machine has {_CORES} cores, and a training takes one or more. Fewer are faster.")
+        raise InputError(f"--jobs {jobs}: this machine has {_CORES} cores, and a training takes one at least.")
     parameters: dict[str, Any] = {"grid": grid, "scenario": scenario, "name": name or scenario, "keep": keep}
     parameters |= {"goal": {"metric": metric, "direction": goal or "known"}, "rehearsal": rehearsal, "at_most": at_most}
     if model or model_args:
@@ -84,14 +84,14 @@ def sweep(
     if data:
         parameters["data"] = {"source": absolute_source(data)}
     quiet(debug)
-    swept, returned, error = _run(parameters, count, runner, jobs, debug)
+    swept, returned, error = _swept(parameters, count, runner, jobs, debug)
     from flows import show_sweep
 
     finish(show_sweep.document(swept, returned), as_json, error, lambda: show_sweep.show(swept, returned))
 
 
-def _run(parameters: dict[str, Any], count: int, runner: str, jobs: int, debug: bool) -> tuple[Any, Any, RoundtripError | None]:
-    """Sweep in this process, at a desk that trains and returns, and bring the best back."""
+def _swept(parameters: dict[str, Any], count: int, runner: str, jobs: int, debug: bool) -> tuple[Any, Any, Any]:
+    """Sweep in this process, at a desk that returns the best: what came of it, what came back, and what went wrong."""
     from flows.desk import Desk
 
     desk = Desk(trains=False, debug=debug)  # first, for its servers take the longest
@@ -107,18 +107,16 @@ def _run(parameters: dict[str, Any], count: int, runner: str, jobs: int, debug: 
         if isinstance(news, Tried):
             runs.tell(news)
 
-    with desk, task_runner(runner, jobs) as chosen:
-        with runs.shown():
-            with reporting_to(tell):
-                state: Any = sweep_flow.with_options(task_runner=chosen)(**parameters, return_state=True)
-            result = state.result(raise_on_failure=False)
-            if isinstance(result, BaseException):
-                swept = getattr(result, "outcome", None)
-                if swept is None:
-                    raise result  # it never came to a table
-                return swept, None, result if isinstance(result, RoundtripError) else RoundtripError(str(result))
-            try:
-                returned, error = desk.bring_back(str(result.chosen))
-            except RoundtripError as why:  # the table is there all the same
-                return result, None, why
-            return result, returned, error
+    with desk, task_runner(runner, jobs) as chosen, runs.shown():
+        with reporting_to(tell):
+            state: Any = sweep_flow.with_options(task_runner=chosen)(**parameters, return_state=True)
+        result = state.result(raise_on_failure=False)
+        if isinstance(result, BaseException):
+            swept = getattr(result, "outcome", None)
+            if swept is None:
+                raise result  # it never came to a table
+            return swept, None, result
+        try:
+            return result, *desk.bring_back(str(result.chosen))
+        except RoundtripError as error:  # the table is there all the same
+            return result, None, error

@@ -89,7 +89,7 @@ def keep_choice(swept: Swept) -> Swept:
         | {"version": run.version.version if run.version else None, "best": index == swept.best, "why": run.why}
         for index, run in enumerate(swept.runs)
     ]
-    description = f"{len(rows)} combinations of {plan.scenario} by the {target.direction} of {target.metric}: {best or 'none'}"
+    description = f"{plan.scenario}, {target.direction} of {target.metric}, of {len(rows)}: {best or 'none'}"
     create_table_artifact(rows, key=artifact_key("sweep", plan.model), description=description)
     if best is not None:
         place = opened(plan.store)

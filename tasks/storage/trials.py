@@ -1,11 +1,11 @@
 """Trials: versions that a sweep publishes so that the best of them can be chosen. The others expire.
 
-`trial.json` is in a version's folder before the version is committed, `trial-chosen.json` once it was chosen. Both are written
-once, by put-if-absent, and a list shows them, so `gc` knows what may go without reading a manifest.
+`trial.json` is in a version's folder before the version is committed, `trial-chosen.json` once it was chosen. Both are
+written once, by put-if-absent, and a list shows them, so `gc` knows what may go without reading a manifest.
 
-Guarantee: whoever dies, and whenever, `latest` points at no trial that was not chosen, unless somebody promotes it by name; one
-that was neither chosen nor promoted goes by `gc` when its time is over, and no earlier; whatever was chosen or ever promoted is
-a version like any other.
+Guarantee: whoever dies, and whenever, `latest` points at no trial that was not chosen, unless somebody promotes it by name;
+one that was neither chosen nor promoted goes by `gc` when its time is over, and no earlier; whatever was chosen or ever
+promoted is a version like any other.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def _values(values: str) -> list[Any]:
 
 def _value(piece: str) -> Any:
     if piece.startswith(("[", "{", '"')):
-        raise InputError(f'--grid: {piece!r} is no JSON. Put words beside lists in quotes: \'"relu",[1,2]\'.')
+        raise InputError(f"--grid: {piece!r} is no JSON. Put words beside lists in quotes: '\"relu\",[1,2]'.")
     try:
         return json.loads(piece)
     except json.JSONDecodeError:

@@ -4,7 +4,7 @@ Taken are versions that no retention policy keeps, trials of sweeps whose time i
 left of removed versions, uploads that were never finished, checkpoints of runs that nobody resumed, and the store's own
 probes. Never taken: a version that an alias points at or that is being promoted, and one that is being published. Alive is a
 publisher of which the server got anything in the last `leftovers_older_than`, by the server's clock, and a training likewise
-in the last `checkpoints_older_than`. Even one that is taken for dead wrongly loses only its unpublished files, and is told so.
+in the last `checkpoints_older_than`. Even one that is taken for dead wrongly loses only its unpublished files, and is told.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Removal(BaseModel):
     """One thing that is to go.
 
     Attributes:
-        what: A version; one that a sweep published and did not choose; what a publisher left that never committed; what is left of a version that was removed; an upload
-            that was not finished; the checkpoints of a run; a probe of the store.
+        what: A version; one that a sweep published and did not choose; what a publisher left that never committed; what is
+            left of a version that was removed; an unfinished upload; the checkpoints of a run; a probe of the store.
         subject: `model@version`, a key, or a prefix.
         why: For people.
         objects: Objects and unfinished uploads in it.
