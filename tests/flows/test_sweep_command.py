@@ -100,7 +100,7 @@ def test_one_that_was_not_chosen_says_until_when_it_stays() -> None:
     other = SWEPT.model_copy(update={"best": None})
     document: dict[str, Any] = show_sweep.document(other, None)
     assert document["best"] is None
-    assert document["runs"][0]["expires"] == "2026-06-15T18:09:02+00:00"
+    assert document["runs"][0]["expires"] == "2026-11-24T22:40:24+00:00"
 
 
 def test_the_table_letter_by_letter() -> None:
