@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.errors import NotFoundError, UnsafeError
 from tasks.storage import layout
-from tasks.storage.holds import is_committed
+from tasks.storage.holds import entries, is_committed
 from tasks.storage.store import Store
 
 
@@ -57,6 +57,14 @@ def is_open(store: Store, model: str, version: str) -> bool:
     No request for the key itself: who may list only below a prefix is denied what is not there.
     """
     return store.keys(layout.trials(model, version), limit=2) == [layout.trial(model, version)]
+
+
+def expires(store: Store, model: str, version: str) -> bool:
+    """Whether a version goes when its time is over: a trial that was not chosen, and that nobody ever promoted."""
+    if not is_open(store, model, version):
+        return False
+    log = entries(store, model, version, limit=1)
+    return not log or log[0][1].kind == "removal"  # one that was begun and not finished
 
 
 def read(store: Store, key: str) -> Trial:

@@ -25,6 +25,7 @@ from tasks.storage import (
     trials,
     upload_files,
 )
+from tasks.storage.holds import end
 from tasks.storage.trials import Trial
 from tests.storage.samples import manifest_of, published, write
 
@@ -102,7 +103,7 @@ def test_a_trial_that_is_chosen_after_the_plan_stays(store: Store, tmp_path: Pat
 
     (done,) = carry_out(store, planned)
 
-    assert done.skipped == f"digits@{version} was chosen meanwhile."
+    assert done.skipped == f"digits@{version} was chosen or promoted meanwhile."
     assert list_versions(store, "digits") == [version]
 
 
@@ -128,6 +129,16 @@ def test_a_sweep_that_dies_before_the_commit_leaves_a_leftover(store: Store, tmp
 
     assert [(r.what, r.subject) for r in planned.removals] == [("leftover", f"digits@{manifest.version}")]
     assert not [key for key in store.keys(layout.bundle("digits", manifest.version)) if "manifest" not in key]
+
+
+def test_a_removal_that_died_half_way_is_finished(store: Store, tmp_path: Path) -> None:
+    version = tried(store, tmp_path)
+    let_pass(store, version)
+    end(store, "digits", version, [])
+
+    carry_out(store, plan(store, Retention()))
+
+    assert store.keys(layout.bundle("digits", version)) == [layout.manifest("digits", version)]
 
 
 def test_a_trial_can_be_removed_by_name(store: Store, tmp_path: Path) -> None:

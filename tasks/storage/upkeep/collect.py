@@ -180,10 +180,10 @@ def _plan_model(store: Store, there: Inventory, retention: Retention, now: datet
         subject = f"{there.model}@{version}"
         if contents.committed and not contents.marked:
             assert contents.manifest is not None
-            if contents.trial is None or contents.settled:
-                known.append(Known(version, contents.manifest.modified))
+            if contents.trial is not None and trials.expires(store, there.model, version):
+                _plan_trial(store, subject, contents, now, found)
             else:
-                _plan_trial(store, there.model, version, contents, now, found)
+                known.append(Known(version, contents.manifest.modified))
             found.removals.extend(_old_uploads(store, contents, retention.leftovers_older_than, now))
             if not contents.listed:
                 found.unlisted.append(subject)
@@ -211,8 +211,8 @@ def _plan_model(store: Store, there: Inventory, retention: Retention, now: datet
     return found
 
 
-def _plan_trial(store: Store, model: str, version: str, contents: Contents, now: datetime, found: _OfModel) -> None:
-    """A trial that nobody chose. Policies neither count nor take it: it goes when its time is over."""
+def _plan_trial(store: Store, subject: str, contents: Contents, now: datetime, found: _OfModel) -> None:
+    """A trial that nobody wants. Policies neither count nor take it: it goes when its time is over."""
     assert contents.trial is not None
     assert contents.manifest is not None
     trial = trials.read(store, contents.trial.key)
@@ -223,7 +223,7 @@ def _plan_trial(store: Store, model: str, version: str, contents: Contents, now:
     found.removals.append(
         Removal(
             what="trial",
-            subject=f"{model}@{version}",
+            subject=subject,
             why=f"not the one that the sweep {trial.sweep} chose; its time was over {age_text(rounded(over))} ago",
             objects=contents.objects + 1,
             bytes=contents.bytes + contents.manifest.size,
@@ -305,8 +305,8 @@ def _remove(store: Store, removal: Removal, retention: Retention) -> Freed:
     model, _, version = removal.subject.partition("@")
     if removal.what == "leftover":
         return remove_leftover(store, model, version, retention.leftovers_older_than)
-    if removal.what == "trial" and not trials.is_open(store, model, version):
-        raise ConflictError(f"{model}@{version} was chosen meanwhile.")
+    if removal.what == "trial" and not trials.expires(store, model, version):
+        raise ConflictError(f"{model}@{version} was chosen or promoted meanwhile.")
     return remove_version(store, model, version)
 
 

@@ -28,7 +28,7 @@ class Contents:
         objects: How many there are in its folder, the manifest aside, and beside it: verdicts, holds, lines of the index.
         newest: When the server got the last of them.
         listed: It has its line in the index. `marked`: the index says that it was removed.
-        trial: What makes it a trial of a sweep. `settled`: it was chosen, or promoted, and is a version like any other.
+        trial: What makes it a trial of a sweep.
     """
 
     manifest: StoredObject | None = None
@@ -38,7 +38,6 @@ class Contents:
     listed: bool = False
     marked: bool = False
     trial: StoredObject | None = None
-    settled: bool = False
     uploads: list[Upload] = field(default_factory=list)
 
     @property
@@ -125,8 +124,6 @@ def _add(contents: Contents, model: str, version: str, each: StoredObject) -> No
     contents.add(each)
     if each.key == layout.trial(model, version):
         contents.trial = each
-    elif each.key == layout.chosen(model, version) or each.key.startswith(layout.holds(model, version)):
-        contents.settled = True
 
 
 def _add_line(versions: dict[str, Contents], name: str, each: StoredObject) -> None:
