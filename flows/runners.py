@@ -69,7 +69,7 @@ def _processes(workers: int, around: ExitStack) -> Any:
 
 
 def _dask(workers: int, around: ExitStack) -> Any:
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     folder = around.enter_context(tempfile.TemporaryDirectory(prefix="roundtrip-dask-", ignore_cleanup_errors=True))
     return DaskTaskRunner(

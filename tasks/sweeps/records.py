@@ -67,7 +67,7 @@ class SweepPlan(BaseModel):
         """Parameters of the scenario's flow; without a combination those that all have in common."""
         one = combination or Combination(values={})
         # The builder only where one is named: each scenario has its own.
-        model = {"arguments": self.builds.arguments | one.arguments}
+        model: dict[str, Any] = {"arguments": self.builds.arguments | one.arguments}
         if self.builds.builder:
             model["builder"] = self.builds.builder
         return {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks import nursery
 from tasks.crew import Stopped
 from tasks.data import DataConfig
 from tasks.settings import StoreConfig
@@ -22,6 +23,8 @@ PLAN = SweepPlan(
 
 @pytest.fixture(scope="module")
 def tries() -> Tries:
+    # A process has one nursery. What comes after these tests in this process needs more of it than they do.
+    nursery.prepare("tests.verification.fidelity_worker")
     return Tries("tests.sweeps.trainer")
 
 
