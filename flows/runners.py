@@ -71,6 +71,8 @@ def _processes(workers: int, around: ExitStack) -> Any:
 def _dask(workers: int, around: ExitStack) -> Any:
     from prefect_dask.task_runners import DaskTaskRunner
 
+    # It tells of each connection that ends with its cluster; `silence_logs` is over by then.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     folder = around.enter_context(tempfile.TemporaryDirectory(prefix="roundtrip-dask-", ignore_cleanup_errors=True))
     return DaskTaskRunner(
         cluster_kwargs={
@@ -87,17 +89,21 @@ def _dask(workers: int, around: ExitStack) -> Any:
 
 
 def _ray(workers: int, around: ExitStack) -> Any:
-    from prefect_ray import RayTaskRunner
-
     folder = around.enter_context(tempfile.TemporaryDirectory(prefix="roundtrip-ray-", ignore_cleanup_errors=True))
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Else it makes of 127.0.0.1 the address by which others reach this machine, and listens at all of them. Whatever its
+        # name, it is read on every system.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # It would end workers for what other programs of this machine use.
         "RAY_memory_monitor_refresh_ms": "0",
         # Its workers are started by a daemon, which knows of this program's folders only what stands here.
         "PYTHONPATH": os.pathsep.join(str(Path(place).absolute()) for place in sys.path if not place.endswith(".zip")),
     }
+    from prefect_ray import RayTaskRunner  # reads what was set here
+
     return RayTaskRunner(
+        "local",  # whatever RAY_ADDRESS says
         init_kwargs={
             "num_cpus": workers,
             "include_dashboard": False,
@@ -106,7 +112,7 @@ def _ray(workers: int, around: ExitStack) -> Any:
             "object_store_memory": _RAY_STORE_BYTES,
             "logging_level": logging.CRITICAL,
             "log_to_driver": False,
-        }
+        },
     )
 
 
