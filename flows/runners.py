@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -100,20 +101,24 @@ def _ray(workers: int, around: ExitStack) -> Any:
         # Its workers are started by a daemon, which knows of this program's folders only what stands here.
         "PYTHONPATH": os.pathsep.join(str(Path(place).absolute()) for place in sys.path if not place.endswith(".zip")),
     }
-    from prefect_ray import RayTaskRunner  # reads what was set here
+    import ray  # reads what was set here
 
-    return RayTaskRunner(
+    around.callback(ray.shutdown)
+    before = signal.getsignal(signal.SIGTERM)
+    ray.init(
         "local",  # whatever RAY_ADDRESS says
-        init_kwargs={
-            "num_cpus": workers,
-            "include_dashboard": False,
-            "_node_ip_address": _LOOPBACK,
-            "_temp_dir": folder,
-            "object_store_memory": _RAY_STORE_BYTES,
-            "logging_level": logging.CRITICAL,
-            "log_to_driver": False,
-        },
+        num_cpus=workers,
+        include_dashboard=False,
+        _node_ip_address=_LOOPBACK,
+        _temp_dir=folder,
+        object_store_memory=_RAY_STORE_BYTES,
+        logging_level=logging.CRITICAL,
+        log_to_driver=False,
     )
+    signal.signal(signal.SIGTERM, before)  # Ray took it, to abort at once and leave its folder
+    from prefect_ray import RayTaskRunner
+
+    return RayTaskRunner()  # takes the cluster that is there
 
 
 def _custom(name: str) -> Any:
