@@ -111,10 +111,10 @@ def test_the_table_letter_by_letter() -> None:
     assert lines == [
         "digits: weights-h5, min of val_loss, epochs=3, 4 s in all",
         "",
-        "learning_rate val_loss  took version",
-        "───────────────────────────────────────────────────────────────────────────",
-        f"          0.1   0.5000 2.5 s {ID} best",
-        "          0.2        - 1.0 s failed",
+        " learning_rate  val_loss   took  version",
+        " ──────────────────────────────────────────────────────────────────────────",
+        f"           0.1    0.5000  2.5 s  {ID}  best",
+        "           0.2         -  1.0 s  failed",
         "",
         "learning_rate=0.2 epochs=3: val_loss became nan [/x] here",
     ]
