@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,4 +80,5 @@ def _watched(home: Home, seen: set[str], command: Any) -> bool:
             seen |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
         except psutil.Error:
             continue
+    time.sleep(0.4)  # looking costs the processor that the others need
     return command.poll() is not None
