@@ -24,7 +24,7 @@ BENCHMARKS = {
 @click.argument("name", type=click.Choice(list(BENCHMARKS)))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Each contender runs so often, in turns; medians count (default: "
-              "3). kills: so many of them (default: 50).")  # fmt: skip
+              "3). kills: so many of them (default: 30).")  # fmt: skip
 @click.option("--large/--no-large", default=False, help="main-job: also with a model of 200 MB.")
 def main(name: str, as_json: bool, rounds: int | None, large: bool) -> None:
     """Measure; exits 0 whether or not a bar holds, for timing decides no test."""
