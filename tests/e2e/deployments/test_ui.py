@@ -82,7 +82,7 @@ def test_a_run_that_a_person_cancels_stops_training_and_leaves_nothing_that_gc_d
     production.eventually(lambda: store.keys(checkpoints), "a checkpoint", lambda: production.tail(worker.output))
     assert production.processes_of(run)
 
-    page.goto(f"{prefect.environment['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{run['id']}")
+    page.goto(f"{prefect.environment['PREFECT_API_URL'].removesuffix('/api')}/v2/runs/flow-run/{run['id']}")
     page.get_by_role("button", name="Open menu").click()
     page.get_by_role("menuitem", name="Cancel", exact=True).click()
     page.get_by_role("button", name="Cancel Flow Run").click()
@@ -91,7 +91,7 @@ def test_a_run_that_a_person_cancels_stops_training_and_leaves_nothing_that_gc_d
         lambda: prefect.state(run)["type"] == "CANCELLED", "its end", lambda: production.tail(worker.output)
     )
     production.eventually(lambda: not production.processes_of(run), "the end of its processes")
-    assert list_versions(store, "digits") == []
+    assert store.folders(layout.versions("digits")) == []
     assert store.keys(checkpoints), "whoever retries it goes on from here"
     at_once = Retention(leftovers_older_than=timedelta(0), checkpoints_older_than=timedelta(0))
     carry_out(store, plan(store, at_once, ["digits"]))
