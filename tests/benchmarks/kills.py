@@ -14,23 +14,21 @@ import os
 import random
 import shutil
 import signal
-import statistics
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tests.benchmarks.harness import bar
+from tests.benchmarks.fates import Fate, Kill, bars, row
 from tests.benchmarks.hurt import LIMIT, Hurt
 from tests.e2e.commands import Home, end_of
 from tests.e2e.production import ENDED, Production
 
 ROUNDS = 30  # kills
-RUNS = 50  # that the issue asks for, at the least
 SEED = 24
 FLOW, SUPERVISOR = "flow process", "supervisor"
 VICTIMS = ("worker", FLOW, "server", "store", "postgres", SUPERVISOR)
@@ -47,53 +45,6 @@ _PATIENCE = 20.0  # seconds for an event to have started its run
 # Seconds after which Prefect's worker has said for the second time that a run crashed; who retries before ends the retry.
 _SECOND_WORD = 25.0
 _MARKED = {"CRASHED", "FAILED"}
-
-
-@dataclass(slots=True)
-class Fate:
-    """What became of a run that was going on when something was killed.
-
-    Attributes:
-        was: Its state then.
-        again: It was begun again without anybody's doing.
-        marked: Crashed or Failed, where it came to that; then it was retried.
-        end: Its last state; empty where it is stuck.
-        resumed: It went on from a checkpoint.
-        versions: What it published.
-        by_hand: Runs of `return` that no event started, or that had to be retried.
-        next_ended: How the next run ended.
-    """
-
-    deployment: str
-    run: str
-    was: str = ""
-    again: bool = False
-    marked: str = ""
-    end: str = ""
-    resumed: bool = False
-    versions: list[str] = field(default_factory=list)
-    by_hand: int = 0
-    next_ended: str = ""
-
-
-@dataclass(slots=True)
-class Kill:
-    """One kill; of flow processes, of both at once.
-
-    Attributes:
-        after: Seconds from the runs' submission to the kill.
-        back: Seconds until each part answered again; of flow processes, until their runs were marked or went on.
-        half_visible: What the witness says of versions and aliases that may not be.
-        lost: What the witness saw before, and does not see now.
-    """
-
-    number: int
-    victim: str
-    fates: list[Fate] = field(default_factory=list)
-    after: float = 0.0
-    back: float = 0.0
-    half_visible: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
 
 
 def measure(rounds: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -116,9 +67,9 @@ def measure(rounds: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             shutil.rmtree(home, ignore_errors=True)
         else:
             click.echo(f"Its logs and its store are in {home}.", err=True)
-    rows = [_row(victim, [kill for kill in kills if kill.victim == victim]) for victim in VICTIMS]
-    rows += [_row("all", kills) | {"seed": SEED}]
-    return rows + [asdict(kill) for kill in kills], _bars(kills, unfinished)
+    rows = [row(victim, [kill for kill in kills if kill.victim == victim]) for victim in VICTIMS]
+    rows += [row("all", kills) | {"seed": SEED}]
+    return rows + [asdict(kill) for kill in kills], bars(kills, unfinished)
 
 
 class _Campaign:
@@ -273,39 +224,3 @@ def _two(number: int) -> tuple[str, str]:
 def _parameters(deployment: str, seed: int) -> dict[str, Any]:
     """A run of some seconds; another seed is another training, which resumes from no other's checkpoints."""
     return {"data": {"rows": 200}, "training": _TRAININGS[deployment] | {"seed": seed}, "rehearsal": False}
-
-
-def _row(victim: str, kills: list[Kill]) -> dict[str, Any]:
-    fates = [fate for kill in kills for fate in kill.fates]
-    done = [fate for fate in fates if fate.end == "COMPLETED"]
-    back = [kill.back for kill in kills]
-    return {
-        "victim": victim,
-        "kills": len(kills),
-        "runs going on": len(fates),
-        "finished": sum(not fate.again and not fate.marked for fate in done),
-        "begun again by itself, finished": sum(fate.again for fate in done),
-        "marked, retried, finished": sum(bool(fate.marked) for fate in done),
-        "of these resumed": sum(fate.resumed for fate in done),
-        "ended otherwise": sum(fate.end not in {"COMPLETED", ""} for fate in fates),
-        "stuck": sum(not fate.end for fate in fates),
-        "versions": sum(len(fate.versions) for fate in fates),
-        "half-visible": sum(len(kill.half_visible) for kill in kills),
-        "lost": sum(len(kill.lost) for kill in kills),
-        "returns by hand": sum(fate.by_hand for fate in fates),
-        "next run succeeded": sum(fate.next_ended == "COMPLETED" for fate in fates),
-        "s to come back": round(statistics.median(back), 1) if back else None,
-        "at most": max(back, default=None),
-    }
-
-
-def _bars(kills: list[Kill], unfinished: list[str]) -> dict[str, Any]:
-    fates = [fate for kill in kills for fate in kill.fates]
-    return {
-        "runs during which something was killed": bar(len(fates), f">= {RUNS}"),
-        "runs stuck": bar(sum(not fate.end for fate in fates) + len(unfinished), "<= 0"),
-        "runs that did not finish in the end": bar(sum(fate.end != "COMPLETED" for fate in fates), "<= 0"),
-        "versions or aliases half-visible": bar(sum(len(kill.half_visible) for kill in kills), "<= 0"),
-        "versions lost": bar(sum(len(kill.lost) for kill in kills), "<= 0"),
-        "next runs that failed": bar(sum(fate.next_ended != "COMPLETED" for fate in fates), "<= 0"),
-    }
