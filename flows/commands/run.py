@@ -137,13 +137,17 @@ def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None,
         document["followed"] = [f.to_json() for f in followed]
     if failures and len(scenarios) > 1:
         document["failed"] = [f.to_json() for f in failures]
-    parts = [*([summary(outcomes)] if outcomes else []), *(f"{f.scenario}: {f.follower}" for f in followed)]
+
+    def answer() -> None:
+        for part in [*([summary(outcomes)] if outcomes else []), *(f"{f.scenario}: {f.follower}" for f in followed)]:
+            out.print(part)
+
     errors = {o.scenario: o.error for o in outcomes if o.error} | {f.scenario: f.error for f in failures}
     first = next((errors[s] for s in scenarios if s in errors), None)
     finish(
         document,
         as_json,
         first,
-        lambda: [out.print(part) for part in parts],
+        answer,
         errors if len(scenarios) > 1 else {},
     )

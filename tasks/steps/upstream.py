@@ -43,8 +43,11 @@ _rehearsers: list[Loader] = []
 
 def join(config: TrainingConfig) -> None:
     """Meet all that train together, before anything here uses TensorFlow; nothing where one device trains alone."""
-    if config.strategy != "none":
-        training.join(config.strategy)
+    if config.strategy == "none":
+        return
+    if config.strategy == "multi-worker":
+        _say_it()("waits for all workers that TF_CONFIG names")
+    training.join(config.strategy)
 
 
 @task(name="check store", cache_policy=NO_CACHE)
@@ -164,10 +167,14 @@ def _training(
 
 def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
     """Checkpoints in the store, by the side of the model's versions."""
-    # To whoever asked for news, else to the run's log.
-    say = listener_now.get() or get_run_logger().info
+    say = _say_it()
     keeper = storage.StoredCheckpoints(opened(store), name, say)
     return Checkpointing(keeper, definition, current_environment().arithmetic, say)
+
+
+def _say_it() -> Callable[[str], None]:
+    """Where a line goes: to whoever asked for news, else to the run's log."""
+    return listener_now.get() or get_run_logger().info
 
 
 @contextmanager

@@ -172,10 +172,9 @@ def _watched(cluster: Cluster | None) -> Iterator[None]:
         if cluster is None or not _lost(cluster, error):
             raise
         others = ", ".join(f"{i} at {address}" for i, address in enumerate(cluster.addresses) if i != cluster.worker)
-        said = " ".join(str(error).split())
         raise WorkerLost(
-            f"Worker {cluster.worker} of {len(cluster.addresses)} lost the others ({others}): {type(error).__name__}: "
-            f"{said:.200}. Nothing was published. Look into the log of the one that ended first, then start all workers "
+            f"Worker {cluster.worker} of {len(cluster.addresses)} has lost another one ({others}): TensorFlow says "
+            f"{type(error).__name__}. Nothing was published. Look into the log of the one that ended first, then start all "
             "again: they go on from the last checkpoint, if there was one."
         ) from error
 

@@ -46,6 +46,7 @@ def fit_together(seat: Seat, dataset: Dataset, config: TrainingConfig, callbacks
         initial_epoch=epochs.start,
         validation_data=tf.data.Dataset.range(count_chunks(dataset.x_val, dataset.y_val, driven.validation_batch)),
         callbacks=[driven.callback(), *callbacks],
+        shuffle=False,  # the chunks have the epoch's order
         verbose=0,
     )
     return loop.notes

@@ -55,9 +55,8 @@ def train_with_fit(
     steps = -(-count // config.batch_size)
     fast = {} if config.compiler == "eager" else {"steps_per_execution": min(_STEPS_PER_EXECUTION, steps)}
     jit = {"xla": True, "auto": "auto"}.get(config.compiler, False)
-    compile_as = partial(
-        ensure_compiled, dataset=dataset, config=config, run_eagerly=config.compiler == "eager", jit_compile=jit, **fast
-    )
+    how: dict[str, Any] = {"run_eagerly": config.compiler == "eager", "jit_compile": jit, **fast}
+    compile_as = partial(ensure_compiled, dataset=dataset, config=config, **how)
     compile_as(model)
     notes: list[str] = []
 

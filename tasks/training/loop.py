@@ -215,9 +215,8 @@ class Loop:
 
             return chunk
 
-        step, judging = self._step, self._judge
-        if self._team:
-            step, judging = self._team.on_all(step), self._team.on_all(judging)
+        step: Callable[[Any, Any], None] = self._team.on_all(self._step) if self._team else self._step
+        judging: Callable[[Any, Any], None] = self._team.on_all(self._judge) if self._team else self._judge
         if self.mode == "eager":
             self._train = self._train_tail = eagerly(step)
             self._evaluate = eagerly(judging)

@@ -131,7 +131,8 @@ class Team:
             # No layer likes an empty batch: who has no example of a short one is lent another's, which counts nothing.
             begin = tf.minimum(begin, count - 1)
             end = tf.maximum(end, begin + 1)
-            return step(*tf.nest.map_structure(lambda a: a[begin:end], (x, y)), Part(own, count, weight))
+            x, y = tf.nest.map_structure(lambda a: a[begin:end], (x, y))
+            return step(x, y, Part(own, count, weight))
 
         def everywhere(x: Any, y: Any) -> Any:
             return self.group.strategy.run(on_one, args=(x, y))
@@ -219,7 +220,7 @@ class Team:
             return tf.stack([[tf.cast(loss, tf.float32), tf.cast(part.rows / part.of, tf.float32)]])
 
         whole = float(model.compute_loss(x=x, y=y, y_pred=model(x, training=False), training=False))
-        losses, shares = np.transpose(self.group.strategy.gather(self.on_all(judge)(x, y), axis=0))
+        losses, shares = np.transpose(self.group.strategy.gather(tf.function(self.on_all(judge))(x, y), axis=0))
         mean, total = float((losses * shares).sum()) * self.group.replicas, float(losses.sum())
         if not math.isfinite(whole) or math.isclose(mean, whole, rel_tol=_SAME, abs_tol=_SAME):
             return False  # one that is no number is reported by the training

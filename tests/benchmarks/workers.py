@@ -51,7 +51,7 @@ def _measure(rounds: int, folder: Path, access: Any) -> tuple[list[dict[str, Any
     home = Home(folder, environment | {name: os.environ[name] for name in names})
 
     def both(scenario: str, name: str) -> list[Any]:
-        training = ["--epochs", "150", "--batch-size", "4", "--checkpoint-every", "1", "--strategy", "multi-worker"]
+        training = ["--epochs", "30", "--batch-size", "32", "--checkpoint-every", "1", "--strategy", "multi-worker"]
         return [
             home.start("run", scenario, *training, "--name", name, "--json", TF_CONFIG=config) for config in two_workers()
         ]
