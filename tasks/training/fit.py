@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,8 +54,10 @@ def train_with_fit(
     steps = -(-count // config.batch_size)
     fast = {} if config.compiler == "eager" else {"steps_per_execution": min(_STEPS_PER_EXECUTION, steps)}
     jit = {"xla": True, "auto": "auto"}.get(config.compiler, False)
-    how: dict[str, Any] = {"run_eagerly": config.compiler == "eager", "jit_compile": jit, **fast}
-    compile_as = partial(ensure_compiled, dataset=dataset, config=config, **how)
+
+    def compile_as(uncompiled: Any) -> None:
+        ensure_compiled(uncompiled, dataset, config, run_eagerly=config.compiler == "eager", jit_compile=jit, **fast)
+
     compile_as(model)
     notes: list[str] = []
 
