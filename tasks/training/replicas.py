@@ -33,7 +33,7 @@ from tasks.training.step import build_optimizer
 
 # Keras applies them to each replica's gradient before it adds them up.
 _BEFORE_THE_SUM = ("clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps")
-_SAME = 1e-3  # relative; a loss that is put together otherwise is off by a factor
+_SAME, _TINY = 1e-3, 1e-6  # relative, absolute; a loss that is put together otherwise is off by a factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +222,9 @@ class Team:
         whole = float(model.compute_loss(x=x, y=y, y_pred=model(x, training=False), training=False))
         losses, shares = np.transpose(self.group.strategy.gather(tf.function(self.on_all(judge))(x, y), axis=0))
         mean, total = float((losses * shares).sum()) * self.group.replicas, float(losses.sum())
-        if not math.isfinite(whole) or math.isclose(mean, whole, rel_tol=_SAME, abs_tol=_SAME):
+        if not math.isfinite(whole) or math.isclose(mean, whole, rel_tol=_SAME, abs_tol=_TINY):
             return False  # one that is no number is reported by the training
-        if math.isclose(total, whole, rel_tol=_SAME, abs_tol=_SAME):
+        if math.isclose(total, whole, rel_tol=_SAME, abs_tol=_TINY):
             return True
         raise InputError(
             f"The loss of a batch is {whole:g}, and can't be put together from its parts, whose sum is {total:g} and whose "
