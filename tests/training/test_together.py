@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tasks.errors import InputError
-from tasks.training.cluster import Cluster, read_cluster
+from tasks.training.cluster import Cluster, Follower, Group, WorkerLost, read_cluster
 from tests.training.process import LOOPS
 
 
@@ -59,8 +60,9 @@ def test_moving_statistics_are_those_of_all_replicas(found: Any) -> None:
 
 
 def test_early_stopping_stops_all_and_brings_the_best_weights_home(found: Any) -> None:
-    assert_same_numbers(found["stopped"])
-    assert len(found["stopped"]["together"]["curves"]["loss"]) == 2  # of 4
+    losses = found["stopped"]["curves"]["val_loss"]
+    assert len(losses) == 2  # of 4
+    assert found["stopped"]["metrics"]["val_loss"] == pytest.approx(losses[0], abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,31 @@ def test_what_would_give_other_numbers_is_refused(found: Any, case: str, why: st
 
 
 # The cluster
+
+
+def group(*addresses: str, worker: int = 0) -> Group:
+    return Group(None, "multi-worker", "", Cluster(addresses, worker))
+
+
+def test_what_tensorflow_raises_where_a_worker_is_gone_is_said_in_words() -> None:
+    with pytest.raises(WorkerLost, match=r"Worker 1 of 2 has lost another one \(0 at a:1\)") as lost:  # noqa: SIM117
+        with group("a:1", "b:1", worker=1).watched():
+            raise tf.errors.UnavailableError(None, None, "collective ops are aborted")
+    assert lost.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("addresses", "error"),
+    [(("a:1", "b:1"), tf.errors.InvalidArgumentError), (("a:1",), tf.errors.UnavailableError)],
+)
+def test_any_other_error_stays_what_it_is(addresses: tuple[str, ...], error: type[Exception]) -> None:
+    with pytest.raises(error), group(*addresses).watched():
+        raise error(None, None, "no such thing")  # type: ignore[call-arg]
+
+
+def test_all_but_the_chief_follow_it() -> None:
+    assert group("a:1", "b:1").follower is None
+    assert group("a:1", "b:1", worker=1).follower == Follower(1, 2, "a:1")
 
 
 def config(cluster: dict[str, list[str]], kind: str, index: int) -> str:
