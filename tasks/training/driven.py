@@ -15,8 +15,8 @@ from tasks.data import Arrays, Dataset, rows
 from tasks.errors import InputError
 from tasks.training.config import TrainingConfig
 from tasks.training.loop import Loop, chunks, count_chunks
-from tasks.training.replicas import Seat
 from tasks.training.run import VALIDATION_BATCH, order
+from tasks.training.seat import Seat
 
 _Stacks = Iterator[tuple[Arrays, Arrays]]
 

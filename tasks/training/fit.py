@@ -13,7 +13,6 @@ from tasks.definitions.build import as_keras_takes_it, as_tensors, fixed_batch
 from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
 from tasks.training.driven import fit_together
-from tasks.training.replicas import seated
 from tasks.training.run import (
     VALIDATION_BATCH,
     History,
@@ -30,6 +29,7 @@ from tasks.training.run import (
     silent,
     why_not_compiled,
 )
+from tasks.training.seat import seated
 
 _STEPS_PER_EXECUTION = 32  # FACTS.md: 2 to 3 times the throughput of one step a call on small models
 

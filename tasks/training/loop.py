@@ -22,7 +22,7 @@ from tasks.definitions import Definition
 from tasks.definitions.build import fixed_batch
 from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
-from tasks.training.replicas import Part, Team, seated
+from tasks.training.replicas import Part, Team
 from tasks.training.run import (
     VALIDATION_BATCH,
     History,
@@ -38,6 +38,7 @@ from tasks.training.run import (
     silent,
     why_not_compiled,
 )
+from tasks.training.seat import seated
 from tasks.training.step import build_optimizer, gradient_step, put_back
 
 _CHUNK_BYTES = 64 * 2**20

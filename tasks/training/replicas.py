@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,8 @@ from tasks.data.dataset import take
 from tasks.definitions import Definition
 from tasks.definitions.build import as_tensors, build, fixed_batch
 from tasks.errors import InputError
-from tasks.training.checkpoints import Checkpointing
-from tasks.training.cluster import Follower, Group, join
+from tasks.training.cluster import Group
 from tasks.training.config import TrainingConfig
-from tasks.training.identity import Identity
-from tasks.training.snapshot import Snapshot
 from tasks.training.step import build_optimizer
 
 # Keras applies them to each replica's gradient before it adds them up.
@@ -139,19 +136,6 @@ class Team:
 
         return everywhere
 
-    def here(
-        self, config: TrainingConfig, checkpointing: Checkpointing | None
-    ) -> tuple[TrainingConfig, Checkpointing | None]:
-        """How this worker keeps the training's state: all read it, the chief alone writes."""
-        if checkpointing is None:
-            return config, None
-        arithmetic = f"{checkpointing.arithmetic}, {self.group.replicas} replicas"
-        checkpointing = replace(checkpointing, arithmetic=arithmetic)
-        if self.group.follower is None:
-            return config, checkpointing
-        never = config.model_copy(update={"checkpoint_seconds": None, "checkpoint_epochs": None})
-        return never, replace(checkpointing, keeper=_Reading(checkpointing.keeper))
-
     def check_job(self) -> None:
         """Compare with the other workers what is trained, and on what.
 
@@ -239,66 +223,6 @@ class Team:
         strategy = self.group.strategy
         said = strategy.run(lambda: tf.constant([number], tf.int32))
         return [int(n) for n in strategy.gather(said, axis=0)]
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """What a loop of this worker trains, and how it keeps its state; `team` is None where it trains alone."""
-
-    model: Any
-    config: TrainingConfig
-    checkpointing: Checkpointing | None
-    team: Team | None = None
-
-    @property
-    def follower(self) -> Follower | None:
-        """This worker, where another one stores the model."""
-        return self.team.group.follower if self.team else None
-
-
-@contextmanager
-def seated(
-    model: Any,
-    definition: Definition | None,
-    dataset: Dataset,
-    config: TrainingConfig,
-    checkpointing: Checkpointing | None,
-    compile_as: Callable[[Any], None],
-) -> Iterator[Seat]:
-    """Train a compiled model alone, or its twin together with all other replicas; in the end the model has what was learned.
-
-    Raises:
-        InputError: It can't be trained by several replicas, or there is no cluster.
-        WorkerLost: Another worker is gone.
-    """
-    if config.strategy == "none":
-        yield Seat(model, config, checkpointing)
-        return
-    if definition is None:
-        raise InputError(f"The strategy {config.strategy} builds the model on every replica: give its definition.")
-    team = Team(join(config.strategy), definition, dataset, config)
-    with team.group.watched():
-        team.check_job()
-        twin = team.twin(model, compile_as)
-        yield Seat(twin, *team.here(config, checkpointing), team)
-    team.bring_home(twin, model)
-
-
-class _Reading:
-    """A keeper in whose place the chief's writes."""
-
-    def __init__(self, keeper: Any) -> None:
-        self._keeper = keeper
-
-    def newest(self, identity: Identity) -> Snapshot | None:
-        found: Snapshot | None = self._keeper.newest(identity)
-        return found
-
-    def keep(self, identity: Identity, snapshot: Snapshot) -> None:
-        del identity, snapshot
-
-    def forget(self, run: str) -> None:
-        del run
 
 
 def _state(model: Any) -> list[Any]:
