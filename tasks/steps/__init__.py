@@ -32,7 +32,16 @@ from tasks.steps.upkeep import (
     tabulate_proofs,
     tell_proof,
 )
-from tasks.steps.upstream import check_store, define, load_data, publish, serialize, train_with_custom_loop, train_with_fit
+from tasks.steps.upstream import (
+    check_store,
+    define,
+    join,
+    load_data,
+    publish,
+    serialize,
+    train_with_custom_loop,
+    train_with_fit,
+)
 
 name_subjects()  # in every log line of a run, from its beginning
 
@@ -48,6 +57,7 @@ __all__ = [
     "find_version",
     "find_versions",
     "inspect",
+    "join",
     "keep_table",
     "load_data",
     "measure",

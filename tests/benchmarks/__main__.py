@@ -17,6 +17,7 @@ BENCHMARKS = {
     "scanners": "tests.benchmarks.scanners",
     "training": "tests.benchmarks.training",
     "transfer": "tests.benchmarks.transfer",
+    "workers": "tests.benchmarks.workers",
 }
 
 
