@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -17,12 +18,12 @@ with quick_imports():
     from prefect.exceptions import ParameterTypeError
     from prefect.utilities.callables import get_call_parameters
 
-    from flows.scenarios import MAIN_JOB, scenario_flow
+    from flows.scenarios import DISTRIBUTED, MAIN_JOB, scenario_flow
     from tasks.steps import as_trial, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
     from tasks.storage.trials import Trial
     from tasks.sweeps.ahead import look_ahead
-    from tasks.training import Epoch
+    from tasks.training import Epoch, Follower
 
     for _name in MAIN_JOB:
         scenario_flow(_name)  # imported now; another one when it is asked for
@@ -30,7 +31,8 @@ with quick_imports():
 
 def main() -> None:
     """Run the scenarios that are asked for; the trainer's side of the pipe."""
-    tf.zeros(1)  # starts the runtime, while the servers still start
+    if not os.environ.get(DISTRIBUTED):  # its devices are chosen by the flow then
+        tf.zeros(1)  # starts the runtime, while the servers still start
     tf.get_logger().setLevel("ERROR")
     open_early()
 
@@ -40,6 +42,8 @@ def main() -> None:
                 emit({"note": news})
             elif isinstance(news, Epoch):
                 emit({"epoch": asdict(news)})
+            elif isinstance(news, Follower):
+                emit({"follower": asdict(news)})
             elif isinstance(news, Snapshot):
                 emit({"transfer": asdict(news)})
             else:

@@ -54,6 +54,15 @@ def as_trial(trial: Trial) -> Iterator[None]:
         _trial.reset(token)
 
 
+def join(config: TrainingConfig) -> None:
+    """Meet all that train together, before anything here uses TensorFlow; nothing where one device trains alone."""
+    if config.strategy == "none":
+        return
+    if config.strategy == "multi-worker":
+        _say_it()("waits for all workers that TF_CONFIG names")
+    training.join(config.strategy)
+
+
 @task(name="check store", cache_policy=NO_CACHE)
 def check_store(store: StoreConfig, format_name: str, rehearsal: bool) -> None:
     """Find out before the training whether its result can be stored, and signed where it is to be."""
@@ -88,7 +97,7 @@ def train_with_custom_loop(
 ) -> Trained:
     """Train by our own compiled GradientTape loop, with checkpoints in the store; a killed run goes on from its last."""
     with _training(definition, config, name, store) as (report, keeping):
-        return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping)
+        return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping, definition=definition)
 
 
 @task(name="train with fit", cache_policy=NO_CACHE)
@@ -97,12 +106,16 @@ def train_with_fit(
 ) -> Trained:
     """Train by Keras' fit, with checkpoints in the store; a killed run goes on from its last."""
     with _training(definition, config, name, store) as (report, keeping):
-        return training.train_with_fit(model, dataset, config, report, checkpointing=keeping)
+        return training.train_with_fit(model, dataset, config, report, checkpointing=keeping, definition=definition)
 
 
 @task(name="serialize", cache_policy=NO_CACHE)
-def serialize(trained: Trained, definition: Definition, dataset: Dataset, format_name: str) -> Bundle:
-    """Write the model and all that its format would lose into a bundle."""
+def serialize(trained: Trained, definition: Definition, dataset: Dataset, format_name: str) -> Bundle | None:
+    """Write the model and all that its format would lose into a bundle; None where another worker does."""
+    if trained.follower:
+        get_run_logger().info("%s", trained.follower)
+        tell(trained.follower)
+        return None
     try:
         folder = Path(tempfile.mkdtemp(prefix="roundtrip-bundle-"))
         # Kept for the retries of `publish`, which removes it; else it goes with this process.
@@ -116,8 +129,12 @@ def serialize(trained: Trained, definition: Definition, dataset: Dataset, format
 
 @task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
       retry_condition_fn=is_bad_luck)  # fmt: skip
-def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: bool = True) -> VersionRef:
+def publish(
+    bundle: Bundle | None, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: bool = True
+) -> VersionRef | None:
     """Upload the bundle, bring it back meanwhile, commit it with its manifest where it came back, and tell the world."""
+    if bundle is None:
+        return None
     place = opened(store)
     draft = _drafts.get(bundle.folder)
     if draft is None:
@@ -168,10 +185,14 @@ def _training(
 
 def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
     """Checkpoints in the store, by the side of the model's versions."""
-    # To whoever asked for news, else to the run's log.
-    say = listener_now.get() or get_run_logger().info
+    say = _say_it()
     keeper = storage.StoredCheckpoints(opened(store), name, say)
     return Checkpointing(keeper, definition, current_environment().arithmetic, say)
+
+
+def _say_it() -> Callable[[str], None]:
+    """Where a line goes: to whoever asked for news, else to the run's log."""
+    return listener_now.get() or get_run_logger().info
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from tasks.training import TrainingConfig
 Grid = dict[str, list[Any]]
 
 _TRAINING, _MODEL = "training.", "model."
-# How often a training keeps its state, and whether it looks for some, changes no bit of what comes of it.
-_NOT_HERE = frozenset({"resume", "checkpoint_seconds", "checkpoint_epochs"})
+# How often a training keeps its state, whether it looks for some, and on how many devices it runs, is nothing to choose by.
+_NOT_HERE = frozenset({"resume", "checkpoint_seconds", "checkpoint_epochs", "strategy"})
 _FIELDS = tuple(name for name in TrainingConfig.model_fields if name not in _NOT_HERE)
 
 
