@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from tasks import events
-from tasks.errors import RoundtripError
+from tasks.errors import InputError, RoundtripError
 from tasks.steps.fanning import outcome
 from tasks.steps.listening import tell
 from tasks.steps.showing import artifact_key, emit, tag, this_run
@@ -30,11 +30,13 @@ def begin_sweep(at_most: int, **plan: Any) -> SweepPlan:
     """A new sweep, whose id tells when it began.
 
     Raises:
-        InputError: The grid is empty or larger than it may be.
+        InputError: The grid is empty or larger than it may be, or each training is to take several devices.
     """
     planned = SweepPlan(id=layout.new_version(), **plan)
     check_size(planned.grid, at_most)
     layout.model_name(planned.model)
+    if planned.training.strategy != "none":
+        raise InputError("A sweep trains each combination on one device: leave the training's strategy at `none`.")
     return planned
 
 
