@@ -6,6 +6,7 @@ those that hold it.
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -65,7 +66,9 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
     )  # fmt: skip
     server = clean | _server_environment(plan)
     if plan.redis:
-        found.append(Part("server", uvicorn, server | {"PREFECT__SERVER_WEBSERVER_ONLY": "1"}, needs))
+        only = server | {"PREFECT__SERVER_WEBSERVER_ONLY": "1"}
+        command = _several(uvicorn, plan) if plan.api_servers > 1 else uvicorn
+        found.append(Part("server", command, only, needs))
         services = (sys.executable, "-m", "prefect", "server", "services", "start")
         found.append(Part("services", services, server, ("server",), signal.SIGINT))
     else:
@@ -75,6 +78,16 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
     here = _SWIFT | clean | client_environment(plan) | {MARK: str(folder())}
     found.append(Part("worker", worker, here, ("server",)))
     return found
+
+
+def _several(uvicorn: tuple[str, ...], plan: Plan) -> tuple[str, ...]:
+    """Several processes at one port; one alone makes the tables first, for they would do it all at the same time."""
+    # It kills a process that does not answer within 5 s by default, and at its start ours imports for longer than that.
+    several = (*uvicorn, "--workers", str(plan.api_servers), "--timeout-worker-healthcheck", "60")
+    if _database_is_made(plan):
+        return several
+    tables = (sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y")
+    return ("sh", "-c", f"{shlex.join(tables)} && exec {shlex.join(several)}")
 
 
 def without_foreign(environment: Mapping[str, str]) -> dict[str, str]:
@@ -124,7 +137,7 @@ def _server_environment(plan: Plan) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": plan.postgres.url
         if plan.postgres
         else f"sqlite+aiosqlite:///{_own_database(plan)}",
-        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": unmade,
+        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": unmade if plan.api_servers == 1 else "False",  # `_several` does it
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": unmade,
         "PREFECT_SERVER_API_AUTH_STRING": plan.login,
         # On disk: a server that is restarted must not forget who holds which slot, for their runs would be ended.

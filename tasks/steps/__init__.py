@@ -19,6 +19,7 @@ from tasks.steps.downstream import (
     return_elsewhere,
     tabulate,
 )
+from tasks.steps.fanning import accept_runs, start_run, tabulate_runs, wait_for_proofs, wait_for_runs
 from tasks.steps.listening import reporting_to
 from tasks.steps.stores import open_early
 from tasks.steps.survival import keep_table, measure_row, rows_of
@@ -39,6 +40,7 @@ name_subjects()  # in every log line of a run, from its beginning
 __all__ = [
     "accept",
     "accept_proofs",
+    "accept_runs",
     "build_environment",
     "check_store",
     "conclude",
@@ -63,9 +65,13 @@ __all__ = [
     "send_alarm",
     "serialize",
     "show_alarm",
+    "start_run",
     "tabulate",
     "tabulate_proofs",
+    "tabulate_runs",
     "tell_proof",
     "train_with_custom_loop",
     "train_with_fit",
+    "wait_for_proofs",
+    "wait_for_runs",
 ]
