@@ -68,8 +68,8 @@ def up(
     While it is up, the other commands (`run`, `return`, `list`) use its server and its store by themselves. With
     ROUNDTRIP_STORE set, its worker uses that store in place of the embedded one.
 
-    --postgres, --redis and --api-servers are remembered; `off` (and 1) goes back. A URL with a password belongs into the variables
-    ROUNDTRIP_POSTGRES and ROUNDTRIP_REDIS, for everybody on the machine can read arguments.
+    --postgres, --redis and --api-servers are remembered; `off` (and 1) goes back. A URL with a password belongs into the
+    variables ROUNDTRIP_POSTGRES and ROUNDTRIP_REDIS, for everybody on the machine can read arguments.
 
     \b
     Examples:

@@ -12,6 +12,7 @@ BENCHMARKS = {
     "checkpoints": "tests.benchmarks.checkpoints",
     "inspection": "tests.benchmarks.inspection",
     "main-job": "tests.benchmarks.main_job",
+    "production": "tests.benchmarks.production",
     "registry": "tests.benchmarks.registry",
     "scanners": "tests.benchmarks.scanners",
     "training": "tests.benchmarks.training",

@@ -1,7 +1,7 @@
-"""Many machines, as far as one can stand for them: two API servers on a PostgreSQL and a Redis of somebody else, two workers.
+"""Many machines, as far as one can stand for them: somebody else's PostgreSQL and Redis, two API servers, two workers.
 
-One production for this module: `up --postgres URL --redis URL --api-servers 2`, the workers by hand as on other machines, and
-a fan-out over them.
+One production for this module: `up --postgres URL --redis URL --api-servers 2`, the workers by hand as on other machines,
+and a fan-out over them.
 """
 
 from __future__ import annotations
