@@ -6,8 +6,8 @@ Requests to the API are counted by the server itself (`counted_app`), those to t
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,16 +55,11 @@ class Seen:
     cpu: dict[str, float]
 
 
-@dataclass(slots=True)
+@dataclass
 class Machines:
-    """Server, databases and workers; the store is somebody else's.
-
-    Attributes:
-        store: The environment by which workers find the store.
-    """
+    """Server, databases and workers; the store is the one that this process' environment names."""
 
     postgres: bool
-    store: Mapping[str, str]
     api_servers: int = 1
     running: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
 
@@ -102,19 +97,21 @@ class Machines:
                     child.kill()
             process.kill()
             process.wait()
+        if error is None:
+            shutil.rmtree(os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
     def client(self) -> dict[str, str]:
         """The environment of a program that uses server and store."""
-        return os.environ | client_environment(self.plan) | self.store
+        return os.environ | client_environment(self.plan)
 
     @contextmanager
-    def workers(self, count: int, store: Mapping[str, str] | None = None) -> Iterator[None]:
-        """So many workers, each with one place; another `store` for their runs where it is given."""
+    def workers(self, count: int) -> Iterator[None]:
+        """So many workers, each with one place."""
         before = len(self.running)
         for number in range(count):
             name = f"worker-{number}"
             command = [name if word == WORKER else word for word in self._worker.command] + ["--limit", "1"]
-            self._start(name, self._worker, command, self.store | (store or {}))
+            self._start(name, self._worker, command)
         names = {f"worker-{number}" for number in range(count)}
         started = time.time()
         self._until(lambda: names <= self._online(started), "workers")
@@ -194,10 +191,10 @@ class Machines:
         pool = self.ask("/work_pools/roundtrip/workers/filter")
         return {w["name"] for w in pool if w["status"] == "ONLINE" and _seconds(w["last_heartbeat_time"]) > since - 1}
 
-    def _start(self, name: str, part: Part, command: list[str], more: Mapping[str, str] = {}) -> None:
+    def _start(self, name: str, part: Part, command: list[str]) -> None:
         with (logs_folder() / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                command, env=dict(part.environment) | {FILE: str(self.requests)} | dict(more), user=part.user,
+                command, env=dict(part.environment) | {FILE: str(self.requests)}, user=part.user,
                 cwd="/" if part.user else ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent,
             )  # fmt: skip
         self.running.append((name, process))
@@ -232,8 +229,3 @@ def _seconds(moment: str) -> float:
 def per(after: Counter[str], before: Counter[str], count: int) -> dict[str, float]:
     """How much of each came for each of `count`, the most first."""
     return {name: round(number / count, 2) for name, number in (after - before).most_common()}
-
-
-def text_of(found: Mapping[str, float], most: int = 8) -> str:
-    """The largest of them, for a row."""
-    return json.dumps(dict(list(found.items())[:most]))

@@ -1,8 +1,8 @@
 """What production costs: Prefect's part of a run, runs an hour of one and more workers, and what grows with what.
 
 The model is tiny (784-64-10, 160 examples, one epoch, no rehearsal), so that what is measured is everything around it. A
-*model* is two runs: `weights-h5`, which publishes it, and `return`, which the event of that starts and which proves it. Store
-and machine are shared by all parts; each row has the machine's load when it was measured.
+*model* is two runs: `weights-h5`, which publishes it, and `return`, which the event of that starts and which proves it.
+Store and machine are shared by all parts; each row has the machine's load when it was measured.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SMALL = {"data": {"rows": 200}, "training": {"epochs": 1}, "rehearsal": False}
 MODELS = 6  # of one crew of workers
 CREWS = ((False, 1, 1), (False, 2, 1), (True, 1, 1), (True, 2, 1), (True, 4, 1), (True, 2, 2))
 GROWTH, GROWTH_SECONDS = (1, 10, 50, 200), 900.0
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = 20.0
 _PLAIN = Path(__file__).parent / "plain"
 Rows = list[dict[str, Any]]
 
@@ -39,18 +39,17 @@ def measure(rounds: int) -> tuple[Rows, dict[str, Any]]:
     """All of it, and the bars: what a model costs must not grow with the number of models."""
     rows: Rows = []
     with a_store() as store:
-        rows += overhead(store, rounds)
+        rows += overhead(rounds)
         for postgres in (False, True):
-            rows += crews(store, postgres)
+            rows += crews(postgres)
         grown = growth(store)
     return rows + grown, bars(grown)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A store for programs of the benchmark, and the way to it that is counted."""
+    """The store of all programs of the benchmark, and the way to it that is counted."""
 
-    environment: Mapping[str, str]
     requests: list[tuple[str, str]]
     by_proxy: Mapping[str, str]
 
@@ -74,20 +73,19 @@ def a_store() -> Iterator[Place]:
     from tests.storage.proxy import proxy
 
     server = embedded.running()
-    environment = {
+    os.environ |= {
         "ROUNDTRIP_STORE": f"s3://{server.access.bucket}/{uuid.uuid4().hex}",
         "AWS_ENDPOINT_URL_S3": server.access.endpoint,
         "AWS_ACCESS_KEY_ID": server.access.access_key,
         "AWS_SECRET_ACCESS_KEY": server.access.secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    os.environ.update(environment)
     with proxy(server.access.endpoint) as passing:
-        yield Place(environment, passing.seen, {"AWS_ENDPOINT_URL_S3": passing.endpoint})
+        yield Place(passing.seen, {"AWS_ENDPOINT_URL_S3": passing.endpoint})
     server.close()
 
 
-def overhead(store: Place, rounds: int) -> Rows:
+def overhead(rounds: int) -> Rows:
     """The same work by plain calls of the rooms, by the flows, and by a worker; and how long each step of the way takes."""
     rows: Rows = []
     for what in ("train", "return"):
@@ -95,7 +93,7 @@ def overhead(store: Place, rounds: int) -> Rows:
         rows.append(_row(f"{what}: plain calls of the rooms", wall_s=_middle(r.wall for r in plain),
                          cpu_s=_middle(r.cpu for r in plain)))  # fmt: skip
     for postgres in (False, True):
-        with Machines(postgres, store.environment) as machines:
+        with Machines(postgres) as machines:
             for what in ("train", "return"):
                 rows.append(_by_flows(machines, what, rounds))
             with machines.workers(1):
@@ -107,11 +105,11 @@ def overhead(store: Place, rounds: int) -> Rows:
     return rows
 
 
-def crews(store: Place, postgres: bool) -> Rows:
+def crews(postgres: bool) -> Rows:
     """Runs an hour of more and more workers, all models asked for at once."""
     rows: Rows = []
     for api_servers in sorted({servers for kind, _, servers in CREWS if kind == postgres}):
-        with Machines(postgres, store.environment, api_servers) as machines:
+        with Machines(postgres, api_servers) as machines:
             for count in [workers for kind, workers, servers in CREWS if (kind, servers) == (postgres, api_servers)]:
                 done = len(machines.ended("return"))
                 with machines.workers(count):
@@ -121,7 +119,7 @@ def crews(store: Place, postgres: bool) -> Rows:
                     machines.wait_for("return", done + MODELS)
                     after = machines.look()
                     idle = _idle(machines)
-                who = f"{count} worker{'s' * (count > 1)}, {_database(postgres)}, {api_servers} API server{'s' * (api_servers > 1)}"  # noqa: E501
+                who = f"workers: {count}, API servers: {api_servers}, {_database(postgres)}"
                 rows.append(_crew(who, before, after) | {"idle_requests_a_minute": idle})
     return rows
 
@@ -129,11 +127,17 @@ def crews(store: Place, postgres: bool) -> Rows:
 def growth(store: Place) -> Rows:
     """What each model adds, in a production that has had 1, 10, 50, 200 of them."""
     rows: Rows = []
-    with Machines(True, store.environment) as machines:
+    with Machines(True) as machines:
         for automation in machines.ask("/automations/filter"):
             machines.api.patch(f"/automations/{automation['id']}", {"enabled": False})
-        driver = subprocess.Popen(python(str(_PLAIN / "many.py")), env=machines.client() | store.by_proxy | {"PYTHONPATH": "."},
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+        driver = subprocess.Popen(
+            python(str(_PLAIN / "many.py")),
+            env=machines.client() | store.by_proxy | {"PYTHONPATH": "."},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
         assert driver.stdin and driver.stdout
         driver.stdout.readline()
         began, done = time.monotonic(), 0
@@ -236,7 +240,7 @@ def _crew(who: str, before: Seen, after: Seen) -> dict[str, Any]:
         server_cpu_s_a_model=round((after.cpu["server"] - before.cpu["server"]) / MODELS, 2),
         workers_cpu_s_a_model=round((after.cpu["workers"] - before.cpu["workers"]) / MODELS, 2),
         api_requests_a_model=round((after.api - before.api).total() / MODELS),
-        rows_a_model=round((after.rows - before.rows).total() / MODELS),
+        rows_a_model=round((after.rows - before.rows).total() / MODELS) if after.rows else None,
         database_bytes_a_model=round((after.sizes["database"] - before.sizes["database"]) / MODELS),
         most_requests=json.dumps(dict(list(per(after.api, before.api, MODELS).items())[:10])),
         most_rows=json.dumps(dict(list(per(after.rows, before.rows, MODELS).items())[:10])),

@@ -1,4 +1,4 @@
-"""Plain script 3: what a scenario and `return` do, by calls of the rooms. Usage: rooms.py train|return NAME."""
+"""Plain script 3: a scenario and `return` by calls of the rooms, without Prefect. Usage: rooms.py train|return NAME."""
 
 import sys
 import tempfile
