@@ -94,14 +94,14 @@ def overhead(rounds: int) -> Rows:
                          cpu_s=_middle(r.cpu for r in plain)))  # fmt: skip
     for postgres in (False, True):
         with Machines(postgres) as machines:
-            for what in ("train", "return"):
-                rows.append(_by_flows(machines, what, rounds))
             with machines.workers(1):
                 ways = [_one(machines, f"deployed-{n}") for n in range(rounds)]
             rows += [
-                _row(f"{_database(postgres)}, one run at a time: {step}", wall_s=_middle(way[step] for way in ways))
+                _row(f"{_database(postgres)}, one run at a time: {step}", seconds=_middle(way[step] for way in ways))
                 for step in ways[0]
             ]
+            machines.switch_automations_off()
+            rows += [_by_flows(machines, what, rounds) for what in ("train", "return")]
     return rows
 
 
@@ -128,8 +128,7 @@ def growth(store: Place) -> Rows:
     """What each model adds, in a production that has had 1, 10, 50, 200 of them."""
     rows: Rows = []
     with Machines(True) as machines:
-        for automation in machines.ask("/automations/filter"):
-            machines.api.patch(f"/automations/{automation['id']}", {"enabled": False})
+        machines.switch_automations_off()
         driver = subprocess.Popen(
             python(str(_PLAIN / "many.py")),
             env=machines.client() | store.by_proxy | {"PYTHONPATH": "."},

@@ -152,7 +152,11 @@ def test_api_servers_end_with_the_supervisor_however_it_ends(machines: Machines,
     port, processes = machines.production.plan["port"], machines.api_servers
     machines.production.kill("supervisor")
 
-    assert until(lambda: not listens(port) and not any(p.is_running() for p in processes), 60)
+    assert until(lambda: not listens(port) and not any(_lives(process) for process in processes), 60)
+
+
+def _lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _worker(name: str) -> list[str]:
