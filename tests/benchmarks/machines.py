@@ -85,9 +85,7 @@ class Machines:
                                           for word in part.command])  # fmt: skip
         self._until(lambda: checks.answers(self.plan, "server"), "server")
         subprocess.run([sys.executable, "-c", _INSTALL], cwd=ROOT, env=self.client(), check=True)
-        for deployment in self.ask("/deployments/filter"):
-            # As shipped each scenario runs once at a time, however many workers there are.
-            self.api.patch(f"/deployments/{deployment['id']}", {"concurrency_limit": 100})
+        self._shipped = {d["id"]: d["global_concurrency_limit"]["limit"] for d in self.ask("/deployments/filter")}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -122,6 +120,11 @@ class Machines:
                 process.terminate()
                 process.wait(60)
             del self.running[before:]
+
+    def limit_runs(self, most: int | None) -> None:
+        """So many runs of each deployment at a time; None is what prefect.yaml says: one of each scenario, two returns."""
+        for deployment, shipped in self._shipped.items():
+            self.api.patch(f"/deployments/{deployment}", {"concurrency_limit": most or shipped})
 
     def switch_automations_off(self) -> None:
         """From now on no event starts anything."""

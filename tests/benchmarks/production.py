@@ -28,11 +28,29 @@ from tests.benchmarks.machines import Machines, Seen, cpu_of, per
 
 SMALL = {"data": {"rows": 200}, "training": {"epochs": 1}, "rehearsal": False}
 MODELS = 6  # of one crew of workers
-CREWS = ((False, 1, 1), (False, 2, 1), (True, 1, 1), (True, 2, 1), (True, 4, 1), (True, 2, 2))
 GROWTH, GROWTH_SECONDS = (1, 10, 50, 200), 900.0
 IDLE_SECONDS = 20.0
 _PLAIN = Path(__file__).parent / "plain"
 Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Workers with one place each, and what they work with; `limits` are those of prefect.yaml, else there are none."""
+
+    postgres: bool
+    workers: int
+    api_servers: int = 1
+    limits: bool = False
+
+    def __str__(self) -> str:
+        limits = ", limits as shipped" if self.limits else ""
+        return f"workers: {self.workers}, API servers: {self.api_servers}, {_database(self.postgres)}{limits}"
+
+
+CREWS = (
+    Crew(False, 1), Crew(False, 2), Crew(True, 1), Crew(True, 2), Crew(True, 4), Crew(True, 2, limits=True), Crew(True, 2, 2)
+)  # fmt: skip
 
 
 def measure(rounds: int) -> tuple[Rows, dict[str, Any]]:
@@ -40,8 +58,8 @@ def measure(rounds: int) -> tuple[Rows, dict[str, Any]]:
     rows: Rows = []
     with a_store() as store:
         rows += overhead(rounds)
-        for postgres in (False, True):
-            rows += crews(postgres)
+        for api_servers, postgres in ((1, False), (1, True), (2, True)):
+            rows += crews(api_servers, postgres)
         grown = growth(store)
     return rows + grown, bars(grown)
 
@@ -105,22 +123,20 @@ def overhead(rounds: int) -> Rows:
     return rows
 
 
-def crews(postgres: bool) -> Rows:
+def crews(api_servers: int, postgres: bool) -> Rows:
     """Runs an hour of more and more workers, all models asked for at once."""
     rows: Rows = []
-    for api_servers in sorted({servers for kind, _, servers in CREWS if kind == postgres}):
-        with Machines(postgres, api_servers) as machines:
-            for count in [workers for kind, workers, servers in CREWS if (kind, servers) == (postgres, api_servers)]:
-                done = len(machines.ended("return"))
-                with machines.workers(count):
-                    before = machines.look()
-                    for _ in range(MODELS):
-                        machines.submit("weights-h5", SMALL | {"name": f"m{uuid.uuid4().hex[:8]}"})
-                    machines.wait_for("return", done + MODELS)
-                    after = machines.look()
-                    idle = _idle(machines)
-                who = f"workers: {count}, API servers: {api_servers}, {_database(postgres)}"
-                rows.append(_crew(who, before, after) | {"idle_requests_a_minute": idle})
+    with Machines(postgres, api_servers) as machines:
+        for crew in [crew for crew in CREWS if (crew.postgres, crew.api_servers) == (postgres, api_servers)]:
+            machines.limit_runs(None if crew.limits else 100)
+            done = len(machines.ended("return"))
+            with machines.workers(crew.workers):
+                before = machines.look()
+                for _ in range(MODELS):
+                    machines.submit("weights-h5", SMALL | {"name": f"m{uuid.uuid4().hex[:8]}"})
+                machines.wait_for("return", done + MODELS)
+                after = machines.look()
+                rows.append(_crew(crew, before, after) | {"idle_requests_a_minute": _idle(machines)})
     return rows
 
 
@@ -229,10 +245,10 @@ def _idle(machines: Machines) -> float:
     return round((after.api - before.api).total() * 60 / (after.at - before.at), 1)
 
 
-def _crew(who: str, before: Seen, after: Seen) -> dict[str, Any]:
+def _crew(crew: Crew, before: Seen, after: Seen) -> dict[str, Any]:
     seconds = after.at - before.at
     return _row(
-        who,
+        str(crew),
         models=MODELS,
         seconds=round(seconds, 1),
         runs_an_hour=round(2 * MODELS * 3600 / seconds),
