@@ -53,7 +53,7 @@ class Machines:
     def api_servers(self) -> list[psutil.Process]:
         """The processes behind the one port."""
         children = psutil.Process(self.production.pid("server")).children()
-        return [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+        return [child for child in children if _lives(child) and "--multiprocessing-fork" in child.cmdline()]
 
 
 @pytest.fixture(scope="module")
