@@ -90,9 +90,10 @@ class Machines:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for _, process in reversed(self.running):
-            with suppress(ProcessLookupError):
+            with suppress(psutil.Error):
                 for child in psutil.Process(process.pid).children(recursive=True):
-                    child.kill()
+                    with suppress(psutil.Error):
+                        child.kill()
             process.kill()
             process.wait()
         if error is None:
@@ -232,6 +233,13 @@ def _seconds(moment: str) -> float:
     from datetime import datetime
 
     return datetime.fromisoformat(moment).timestamp()
+
+
+def requests_of(after: Seen, before: Seen) -> tuple[int, int]:
+    """Requests over HTTP, and messages over websockets."""
+    found = after.api - before.api
+    messages = sum(number for name, number in found.items() if name.startswith("SOCKET"))
+    return found.total() - messages, messages
 
 
 def per(after: Counter[str], before: Counter[str], count: int) -> dict[str, float]:
