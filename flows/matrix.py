@@ -30,6 +30,6 @@ def matrix(
     manifest = find_version(reference, store)
     definition = rebuild_from(manifest, model)
     folder = fetch(manifest, None, store)
-    inspection = inspect(folder, manifest, (), store)
+    inspection = inspect(folder, manifest, None, (), store)
     rows = [return_elsewhere(folder, manifest, inspection, definition, environment, store) for environment in environments]
     return tabulate(manifest, rows)

@@ -36,6 +36,6 @@ def return_model(
     elsewhere = build_environment(environment, manifest)
     definition = rebuild_from(manifest, model)
     folder = fetch(manifest, to, store)
-    inspection = inspect(folder, manifest, allow, store)
+    inspection = inspect(folder, manifest, model, allow, store)
     measured = measure(folder, manifest, definition, elsewhere)
     return accept(conclude(manifest, inspection, measured, folder, store))

@@ -83,11 +83,13 @@ class Context:
         own_packages: Top-level packages of the definition that the model was built from: its classes are the user's own.
         sizes: Size in bytes of every file of the folder, by its path.
         budget: Shared by all files.
+        untrusted: That definition, where nobody on this machine ever ran or allowed it; else empty.
     """
 
     own_packages: frozenset[str] = frozenset()
     sizes: Mapping[str, int] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
+    untrusted: str = ""
 
     def beside(self, file: File, name: str) -> str:
         """The path of a file's neighbour in its folder."""

@@ -21,6 +21,7 @@ from tasks.errors import NotFoundError, RoundtripError
 from tasks.safety.files import TEXT, Budget, Context, File, opened
 from tasks.safety.findings import Finding, Inspection, MalformedError, dangerous, suspicious
 from tasks.safety.kinds import INSPECTORS, UNREAD, by_content, by_name
+from tasks.safety.trust import is_trusted
 from tasks.serialization import FORMATS
 from tasks.storage.layout import MANIFEST
 from tasks.storage.manifest import Manifest
@@ -35,17 +36,21 @@ _SEVERITIES = ("dangerous", "suspicious", "note")
 _NEVER_OWN = set(sys.stdlib_module_names) | {"keras", "tensorflow", "tf_keras", "numpy", "builtins", "pip", "setuptools"}
 
 
-def inspect_bundle(folder: Path, manifest: Manifest) -> Inspection:
+def inspect_bundle(folder: Path, manifest: Manifest, named: str | None = None) -> Inspection:
     """Inspect a fetched bundle, whose digests were checked when it was fetched.
 
     Args:
         folder: With `model/`, `probe.npz`, `manifest.json`.
-        manifest: As read from the store.
+        manifest: As read from the store. To load a class of the package of its definition imports that package, so such
+            classes are the model's own only where this machine trusts the definition.
+        named: The definition that the user named in its place.
     """
     started = time.perf_counter()
     paths, findings = _listed(folder)
     findings += _declared(folder, paths, manifest)
-    context = Context(_own_packages(manifest), _sizes(paths), Budget())
+    reference = named or manifest.definition.reference
+    untrusted = "" if named or is_trusted(reference) else reference
+    context = Context(_own_packages(reference), _sizes(paths), Budget(), untrusted)
     findings += _inspect(_opened({name: path for name, path in paths.items() if name != MANIFEST}), context)
     findings += _manifest(manifest, context)
     return _record(findings, paths, started)
@@ -55,7 +60,7 @@ def inspect_draft(folder: Path, manifest: Manifest) -> Inspection:
     """Inspect a bundle that is about to be published, whose files its manifest does not name yet."""
     started = time.perf_counter()
     paths, findings = _listed(folder)
-    context = Context(_own_packages(manifest), _sizes(paths), Budget())
+    context = Context(_own_packages(manifest.definition.reference), _sizes(paths), Budget())
     findings += _inspect(_opened(paths), context)
     return _record([*findings, *_manifest(manifest, context)], paths, started)
 
@@ -157,8 +162,8 @@ def _read_manifest(path: Path) -> Manifest:
     return Manifest.model_validate_json(path.read_bytes())
 
 
-def _own_packages(manifest: Manifest) -> frozenset[str]:
-    module = manifest.definition.reference.rpartition(":")[0]
+def _own_packages(reference: str) -> frozenset[str]:
+    module = reference.rpartition(":")[0]
     # A file of the user's is imported under a name made of its own (`tasks.references`).
     top = f"roundtrip_user_{Path(module).stem}" if module.endswith(".py") else module.partition(".")[0]
     return frozenset({top} - _NEVER_OWN)

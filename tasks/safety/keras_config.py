@@ -114,7 +114,11 @@ def _lookup(named: _Name, where: str, context: Context) -> Iterator[Finding]:
     origin = f"the module {named.module!r}" if named.module else "no module of Keras"
     message = f"the {what} {named.registered or named.name} is of {origin}"
     keras = named.module is None or named.module == "builtins" or named.module.partition(".")[0] == "keras"
-    if own or (is_registered and keras and context.own_packages):
+    if own and context.untrusted:
+        how = f"`python -m flows trust '{context.untrusted}'`"
+        message = f"{message}: code of the model's definition, which was never run on this machine. If you know it: {how}"
+        yield dangerous(f"foreign {what}", where, message)
+    elif own or (is_registered and keras and context.own_packages):
         yield note(f"foreign {what}", where, f"{message}: code of the model's definition")
     elif is_registered and keras:
         yield suspicious(f"foreign {what}", where, f"{message}: it comes back only where its author's code was imported")

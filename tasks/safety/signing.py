@@ -5,7 +5,8 @@ every file but itself and `manifest.json`. So the signature holds model, version
 manifest states: one of another version does not fit, and neither does a manifest that was changed afterwards.
 
 Keys are named, never carried, by the environment: `ROUNDTRIP_SIGNING_KEY` and `ROUNDTRIP_VERIFY_KEY` are paths of PEM files
-or `secret:NAME`, a Prefect Secret block; `ROUNDTRIP_SIGNING_CERTIFICATE` is the signer's certificate with its chain, and
+or `secret:NAME`, a Prefect Secret block (to verify: several, separated by commas, one of which must hold, so that keys can
+be changed); `ROUNDTRIP_SIGNING_CERTIFICATE` is the signer's certificate with its chain, and
 `ROUNDTRIP_VERIFY_CERTIFICATES` the roots that are trusted, in place of one public key.
 """
 
@@ -83,7 +84,7 @@ def _signer(secrets: Secrets) -> Iterator[Any]:
     library = _library()
     config = library.signing.Config().set_hashing_config(_hashing(library))
     certificate = os.environ.get(SIGNING_CERTIFICATE)
-    with _key(SIGNING_KEY, secrets) as key:
+    with _key(SIGNING_KEY, os.environ.get(SIGNING_KEY, ""), secrets) as key:
         try:
             if certificate:
                 config.use_certificate_signer(
@@ -132,25 +133,41 @@ def check_signature(folder: Path, manifest: Manifest, secrets: Secrets = no_secr
 def _verify(folder: Path, subject: str, secrets: Secrets) -> None:
     if (folder / SIGNATURE).stat().st_size > _LARGEST:
         raise UnsafeError(f"The signature of {subject} is larger than any.")
+    refused: list[Exception] = []
+    for config in _verifiers(secrets):
+        try:
+            config.verify(folder, folder / SIGNATURE)
+        except Exception as error:  # whatever the bytes are
+            refused.append(error)
+        else:
+            return
+    # Of several keys, those that did not sign say nothing of the files.
+    told = next((each for each in refused if not str(each).startswith("Key mismatch")), refused[-1])
+    # The library's list of what differs, as far as it names the first file; the rest are digests.
+    why = _first_line(told).partition(": Expected")[0].replace("\\'", "'").replace('["', "").replace("['", "")
+    by = f" by any of {len(refused)} keys" if len(refused) > 1 else ""
+    raise UnsafeError(f"The signature of {subject} does not hold{by}: {why}") from told
+
+
+def _verifiers(secrets: Secrets) -> Iterator[Any]:
+    """The library, configured to verify by the certificates that are trusted, or by each key in turn."""
     library = _library()
-    config = library.verifying.Config().set_hashing_config(_hashing(library))
-    certificates = os.environ.get(VERIFY_CERTIFICATES)
+
+    def config() -> Any:
+        return library.verifying.Config().set_hashing_config(_hashing(library))
+
+    variable, certificates = VERIFY_KEY, os.environ.get(VERIFY_CERTIFICATES)
     try:
         if certificates:
-            config.use_certificate_verifier(certificate_chain=[certificates])
-        else:
-            with _key(VERIFY_KEY, secrets) as key:
-                config.use_elliptic_key_verifier(public_key=key)
+            variable = VERIFY_CERTIFICATES
+            yield config().use_certificate_verifier(certificate_chain=[certificates])
+            return
+        for named in os.environ[VERIFY_KEY].split(","):
+            with _key(VERIFY_KEY, named, secrets) as key:
+                verifier = config().use_elliptic_key_verifier(public_key=key)
+            yield verifier
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{VERIFY_CERTIFICATES if certificates else VERIFY_KEY} can't verify: {_first_line(error)}"
-        ) from None
-    try:
-        config.verify(folder, folder / SIGNATURE)
-    except Exception as error:  # whatever the bytes are
-        # The library's list of what differs, as far as it names the first file; the rest are digests.
-        why = _first_line(error).partition(": Expected")[0].replace("\\'", "'").replace('["', "").replace("['", "")
-        raise UnsafeError(f"The signature of {subject} does not hold: {why}") from error
+        raise InputError(f"{variable} can't verify: {_first_line(error)}") from None
 
 
 def _same_manifest(folder: Path, manifest: Manifest, subject: str) -> None:
@@ -184,9 +201,8 @@ def _library() -> Any:
 
 
 @contextmanager
-def _key(variable: str, secrets: Secrets) -> Iterator[Path]:
-    """The file of a key: the user's, or one for our eyes that is there as long as it is read."""
-    named = os.environ.get(variable, "")
+def _key(variable: str, named: str, secrets: Secrets) -> Iterator[Path]:
+    """The file of a key that a variable names: the user's, or one for our eyes that is there as long as it is read."""
     if not named.startswith(_SECRET):
         path = Path(named).expanduser()
         if not path.is_file():

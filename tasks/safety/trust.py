@@ -84,26 +84,34 @@ def trusted() -> list[Trusted]:
     return entries + [Trusted(r, by="environment") for r in named if r]
 
 
+def is_trusted(reference: str) -> bool:
+    """Whether a definition is the project's, or was run or allowed on this machine, and its file is still the same."""
+    if is_own(reference):
+        return True
+    if any(e.by == "environment" or e.sha256 == _digest(reference) for e in _named(reference)):
+        return True
+    module, _, name = reference.rpartition(":")
+    packages = [e.reference for e in trusted() if e.reference.endswith(_ANY_OF)]
+    return any(_covers(pattern, module) for pattern in packages) and _defines(module, name)
+
+
 def require_trusted(reference: str) -> None:
     """Let a definition from a manifest through, or not.
 
     Raises:
         UnsafeError: Nobody on this machine ever ran or allowed it, or its file has changed since; the message says how to.
     """
-    if is_own(reference):
+    if is_trusted(reference):
         return
-    named = [e for e in trusted() if e.reference == reference]
-    if any(e.by == "environment" or e.sha256 == _digest(reference) for e in named):
-        return
-    module, _, name = reference.rpartition(":")
-    packages = [e.reference for e in trusted() if e.reference.endswith(_ANY_OF)]
-    if any(_covers(pattern, module) for pattern in packages) and _defines(module, name):
-        return
-    why = "its file was changed since you trusted it" if named else "it was never run on this machine"
+    why = "its file was changed since you trusted it" if _named(reference) else "it was never run on this machine"
     raise UnsafeError(
         f"The model must be rebuilt by `{reference}`, as its manifest says. That is code, and {why}. If you know it, trust "
         f"it: `python -m flows trust '{reference}'`; or name it, for this one time: --model {reference}"
     )
+
+
+def _named(reference: str) -> list[Trusted]:
+    return [e for e in trusted() if e.reference == reference]
 
 
 def _covers(pattern: str, module: str) -> bool:

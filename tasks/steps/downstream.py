@@ -18,6 +18,7 @@ from tasks import events, safety, serialization, storage, verification
 from tasks.definitions import Definition
 from tasks.errors import ForbiddenError, InputError, UnsafeError
 from tasks.observing import about
+from tasks.references import absolute
 from tasks.settings import StoreConfig
 from tasks.steps.listening import moving, tell
 from tasks.steps.showing import artifact_key, emit, show_verdict, tag, this_run
@@ -77,14 +78,18 @@ def fetch(manifest: Manifest, to: str | None, store: StoreConfig) -> Path:
 
 @task(name="inspect", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_jitter_factor=0.5,
       retry_condition_fn=is_bad_luck)  # fmt: skip
-def inspect(folder: Path, manifest: Manifest, allow: Sequence[str], store: StoreConfig) -> safety.Inspection:
+def inspect(
+    folder: Path, manifest: Manifest, model: Rebuild | None, allow: Sequence[str], store: StoreConfig
+) -> safety.Inspection:
     """Check the signature and look into every file; what is refused gets its verdict now, before anything is loaded."""
     try:
         signature = safety.check_signature(folder, manifest, secret)
     except UnsafeError as error:
         _refuse(store, manifest, not_signed(manifest, str(error)), error, folder)
         raise
-    inspection = safety.inspect_bundle(folder, manifest).allowing(allow).model_copy(update={"signature": signature})
+    named = model.builder if model else None
+    inspection = safety.inspect_bundle(folder, manifest, named and absolute(named)).allowing(allow)
+    inspection = inspection.model_copy(update={"signature": signature})
     subject = f"{manifest.model}@{manifest.version}"
     if inspection.findings:
         rows = [f.model_dump() | {"allowed": f"{f.kind}:{f.where}" in inspection.allowed} for f in inspection.findings]

@@ -108,7 +108,7 @@ def load_model(
     subject = f"{manifest.model}@{manifest.version}"
     # Before TensorFlow is imported.
     check_signature(folder, manifest)
-    inspection = inspect_bundle(folder, manifest).allowing(allow)
+    inspection = inspect_bundle(folder, manifest, definition and absolute(definition)).allowing(allow)
     refuse_dangerous(inspection, subject)
     if prove == "child":
         with Loader() as loader:

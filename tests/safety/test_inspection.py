@@ -135,11 +135,19 @@ def test_a_module_that_only_begins_like_keras_is_foreign(full: Copy) -> None:
     ("reference", "module"),
     [("their.models:net", "their.layers"), ("/home/me/models.py:net", "roundtrip_user_models")],
 )
-def test_a_class_of_the_definitions_own_package_is_only_noted(full: Copy, reference: str, module: str) -> None:
+def test_a_class_of_the_definitions_own_package_is_only_noted_where_the_definition_is_trusted(
+    full: Copy, reference: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     definition = full.original.definition.model_copy(update={"reference": reference})
     full.original = full.original.model_copy(update={"definition": definition})
     reconfigure(full, {"class_name": "Mine", "module": module})
-    assert [f.severity for f in full.findings()] == ["note"]
+    (refused,) = full.findings()
+    assert refused.severity == "dangerous"
+    assert f"python -m flows trust '{reference}'" in refused.message
+    (named,) = inspect_bundle(full.folder, full.manifest(), reference).findings
+    monkeypatch.setenv("ROUNDTRIP_TRUST", reference)
+    (allowed,) = full.findings()
+    assert named.severity == allowed.severity == "note"
 
 
 def test_a_class_of_the_projects_own_definitions_is_none_of_anybody_elses(full: Copy) -> None:

@@ -220,6 +220,25 @@ def write_certificate(
     path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
+def test_while_keys_change_either_verifies_and_damage_is_named(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = published(tmp_path / "before")
+    write_pair(keys, "new")
+    write_pair(keys, "stranger")
+    monkeypatch.setenv(signing.SIGNING_KEY, str(keys / "new.pem"))
+    after = published(tmp_path / "after")
+    monkeypatch.setenv(signing.VERIFY_KEY, f"{keys / 'key.pub'},{keys / 'new.pub'}")
+    assert check_signature(tmp_path / "before", before) == "valid"
+    assert check_signature(tmp_path / "after", after) == "valid"
+    (tmp_path / "before" / "probe.npz").write_bytes(b"other")
+    with pytest.raises(UnsafeError, match=r"by any of 2 keys: Signature mismatch: Hash mismatch for 'probe\.npz'$"):
+        check_signature(tmp_path / "before", before)
+    monkeypatch.setenv(signing.VERIFY_KEY, f"{keys / 'stranger.pub'},{keys / 'key.pub'}")
+    with pytest.raises(UnsafeError, match="by any of 2 keys: Key mismatch"):
+        check_signature(tmp_path / "after", after)
+
+
 def test_a_key_may_be_a_secret_that_somebody_else_keeps(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {"signing": (keys / "key.pem").read_text()}
     monkeypatch.setenv(signing.SIGNING_KEY, "secret:signing")

@@ -91,7 +91,7 @@ def measure_cell(request: dict[str, Any], emit: Emit) -> None:
     del model
     emit({"alone": alone.model_dump(mode="json")})
     # As on every return: what is dangerous would be refused there, so it is not kept.
-    inspection = inspect_bundle(task.folder, manifest)
+    inspection = inspect_bundle(task.folder, manifest, definition.reference)  # which this job itself has run
     measured, model = measure(task.folder, manifest, definition)
     returned = _judged(manifest, measured, inspection)
     emit({"returned": returned.model_dump(mode="json")})
