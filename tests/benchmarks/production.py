@@ -136,7 +136,7 @@ def crews(api_servers: int, postgres: bool) -> Rows:
                     machines.submit("weights-h5", SMALL | {"name": f"m{uuid.uuid4().hex[:8]}"})
                 machines.wait_for("return", done + MODELS)
                 after = machines.look()
-                rows.append(_crew(crew, before, after) | {"idle_requests_a_minute": _idle(machines)})
+                rows.append(_crew(crew, before, after) | _idle(machines))
     return rows
 
 
@@ -237,12 +237,16 @@ def _moments(machines: Machines, identity: str) -> dict[str, datetime]:
     return found | {"task": min(datetime.fromisoformat(t["start_time"]) for t in tasks if t["start_time"])}
 
 
-def _idle(machines: Machines) -> float:
-    """Requests a minute of workers that have nothing to do."""
+def _idle(machines: Machines) -> dict[str, float]:
+    """What workers that have nothing to do ask, and what server and databases do all the same."""
     before = machines.look()
     time.sleep(IDLE_SECONDS)
     after = machines.look()
-    return round((after.api - before.api).total() * 60 / (after.at - before.at), 1)
+    seconds = after.at - before.at
+    return {
+        "idle_requests_a_minute": round(requests_of(after, before)[0] * 60 / seconds, 1),
+        "idle_server_cores": round((after.cpu["server"] - before.cpu["server"]) / seconds, 2),
+    }
 
 
 def _crew(crew: Crew, before: Seen, after: Seen) -> dict[str, Any]:
