@@ -119,7 +119,10 @@ class Machines:
         finally:
             for _, process in self.running[before:]:
                 process.terminate()
-                process.wait(60)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(60)
+                process.kill()
+                process.wait()
             del self.running[before:]
 
     def limit_runs(self, most: int | None) -> None:
