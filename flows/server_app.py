@@ -1,7 +1,12 @@
-"""What uvicorn serves: Prefect's own application, imported without garbage collection, which takes a fifth off its start."""
+"""What uvicorn serves: Prefect's own application, imported without garbage collection, which takes a fifth off its start.
+
+Run as a program it makes tables and blocks and ends: where several processes serve, they would all make them at once, fail on
+one another's, and take the server with them.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 from typing import Any
 
@@ -18,3 +23,18 @@ def create_app() -> Any:
         die_with_parent()
     with quick_imports():
         return server.create_app()
+
+
+async def make_database() -> None:
+    """What Prefect's server does with its database when it starts."""
+    from prefect.server.database import provide_database_interface
+    from prefect.server.models.block_registration import run_block_auto_registration
+
+    database = provide_database_interface()
+    await database.create_db()
+    async with await database.session() as session:
+        await run_block_auto_registration(session=session)
+
+
+if __name__ == "__main__":
+    asyncio.run(make_database())

@@ -81,13 +81,12 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
 
 
 def _several(uvicorn: tuple[str, ...], plan: Plan) -> tuple[str, ...]:
-    """Several processes at one port; one alone makes the tables first, for they would do it all at the same time."""
+    """Several processes at one port; tables and blocks are made before by one alone."""
     # It kills a process that does not answer within 5 s by default, and at its start ours imports for longer than that.
     several = (*uvicorn, "--workers", str(plan.api_servers), "--timeout-worker-healthcheck", "60")
     if _database_is_made(plan):
         return several
-    tables = (sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y")
-    return ("sh", "-c", f"{shlex.join(tables)} && exec {shlex.join(several)}")
+    return ("sh", "-c", f"{shlex.join((sys.executable, '-m', 'flows.server_app'))} && exec {shlex.join(several)}")
 
 
 def without_foreign(environment: Mapping[str, str]) -> dict[str, str]:
@@ -131,13 +130,13 @@ def _own_database(plan: Plan) -> Path | None:
 
 def _server_environment(plan: Plan) -> dict[str, str]:
     home = folder() / "prefect"
-    unmade = str(not _database_is_made(plan))
+    unmade = str(plan.api_servers == 1 and not _database_is_made(plan))  # `_several` does it before
     environment = {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": plan.postgres.url
         if plan.postgres
         else f"sqlite+aiosqlite:///{_own_database(plan)}",
-        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": unmade if plan.api_servers == 1 else "False",  # `_several` does it
+        "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": unmade,
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": unmade,
         "PREFECT_SERVER_API_AUTH_STRING": plan.login,
         # On disk: a server that is restarted must not forget who holds which slot, for their runs would be ended.
