@@ -1,6 +1,6 @@
 """What uvicorn serves: Prefect's own application, imported without garbage collection, which takes a fifth off its start.
 
-Run as a program it makes tables and blocks and ends: where several processes serve, they would all make them at once, fail on
+Run as a program it makes tables and blocks and ends: where several processes serve, all would make them at once, fail on
 one another's, and take the server with them.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import sys
 from typing import Any
 
 from tasks.children import quick_imports
@@ -19,8 +21,11 @@ with quick_imports():
 
 def create_app() -> Any:
     """Prefect's API as an ASGI application."""
-    if multiprocessing.parent_process():  # one of uvicorn's several: it must not outlive the one that owns the port
+    manager = multiprocessing.parent_process()
+    if manager:  # one of uvicorn's several: it must not outlive the one that owns the port
         die_with_parent()
+        if os.getppid() != manager.pid:
+            sys.exit("The process that started this one is gone already.")
     with quick_imports():
         return server.create_app()
 

@@ -82,8 +82,8 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
 
 def _several(uvicorn: tuple[str, ...], plan: Plan) -> tuple[str, ...]:
     """Several processes at one port; tables and blocks are made before by one alone."""
-    # It kills a process that does not answer within 5 s by default, and at its start ours imports for longer than that.
-    several = (*uvicorn, "--workers", str(plan.api_servers), "--timeout-worker-healthcheck", "60")
+    # It kills a process that does not answer within 5 s by default, which on a busy machine is a healthy one too.
+    several = (*uvicorn, "--workers", str(plan.api_servers), "--timeout-worker-healthcheck", "20")
     if _database_is_made(plan):
         return several
     return ("sh", "-c", f"{shlex.join((sys.executable, '-m', 'flows.server_app'))} && exec {shlex.join(several)}")
