@@ -82,9 +82,16 @@ class Failure:
 
 
 class Desk:
-    """Everything that a job needs running, for as long as the `with` block lasts."""
+    """Everything that a job needs running, for as long as the `with` block lasts.
 
-    def __init__(self, *, trains: bool, debug: bool = False) -> None:
+    Args:
+        trains: Whether there is something to train.
+        returns: The version that is to be brought back, where it must be there already.
+        debug: Let the processes say all that they would say.
+    """
+
+    def __init__(self, *, trains: bool, returns: str | None = None, debug: bool = False) -> None:
+        self._reference = returns
         self._server = PrefectServer()
         nursery.prepare("flows.trainer", "flows.returner", "tasks.verification.measuring", debug=debug)
         # What the processes leave behind when they are ended goes with this folder.
@@ -102,10 +109,13 @@ class Desk:
         try:
             if self._store:
                 self._store.wait_until_up()
-            else:
-                from tasks.storage import open_store
+            # A wrong address, and a version that does not exist, are said now and not when everything else is up.
+            if self._store is None or self._reference:
+                from tasks.storage import open_store, read_manifest, resolve
 
-                open_store()  # a wrong address is said now, not when everything else is up
+                store = open_store()
+                if self._reference:
+                    read_manifest(store, *resolve(store, self._reference))
             self._server.wait_until_up()
         except BaseException:
             self._stop()

@@ -42,7 +42,7 @@ def matrix(
     from flows.desk import Desk
 
     override = model_parameter(model, model_args) if model or model_args else None
-    with Desk(trains=False, debug=debug) as desk:
+    with Desk(trains=False, returns=reference, debug=debug) as desk:
         table = desk.matrix(reference, environments, override, _show_row)
     from tasks.verification.matrix import shortfall
 

@@ -65,7 +65,7 @@ def return_(
     if pythons or withs or recorded:
         environment = {"python": next(iter(pythons), None), "requirements": list(withs), "recorded": recorded}
     override = model_parameter(model, model_args) if model or model_args else None
-    with Desk(trains=False, debug=debug) as desk:
+    with Desk(trains=False, returns=reference, debug=debug) as desk:
         from flows.show import Board  # while the servers start
 
         board = Board([reference], 0)

@@ -35,10 +35,13 @@ class Verdict(BaseModel):
         exact: Whether the arithmetic here is the recorded one.
         reasons: A sentence for each thing that failed.
         survived: What came back, in the terms of the formats' promises.
+        score: Share of the probe's examples that the returned model gets right, where the targets are classes.
+        stored_score: The same for the outputs that the trained model gave.
         lost: What could not be given back.
         healed: What the format itself would have lost of this model, and came back all the same.
         elsewhere: Which other environment was asked for; such a verdict moves no alias. Empty: the one that asked.
         signature: `valid`, `unsigned`, `unchecked` where no key was named, or `refused` by this reader's policy and keys.
+        environment: Of the process that loaded it: versions, platform, arithmetic.
         confined: What the process that loaded it was held to, as far as this kernel can: `tasks.safety.sandbox`.
     """
 

@@ -20,7 +20,7 @@ from tests.storage.samples import published
 
 pytestmark = pytest.mark.servers
 
-_LARGE = {"model/weights.bin": b"w" * (33 * 2**20), "probe.npz": b"p"}
+_LARGE = {"model/weights.bin": b"w" * (17 * 2**20), "probe.npz": b"p"}
 _KEY = "arn:aws:kms:us-east-1:123456789012:key/models"
 
 

@@ -33,7 +33,7 @@ from tests.storage.samples import manifest_of, published, put, write
 
 pytestmark = pytest.mark.servers
 
-_LARGE = {"model/weights.bin": b"w" * (33 * 2**20), "probe.npz": b"p"}
+_LARGE = {"model/weights.bin": b"w" * (17 * 2**20), "probe.npz": b"p"}
 
 
 Opened = Callable[[str], Store]

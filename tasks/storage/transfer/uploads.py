@@ -1,6 +1,6 @@
 """Files to the store: each byte read once, hashed as it goes, and held at the other end against what was sent.
 
-A file of up to 16 MiB goes in one request, with its SHA-256. A larger one goes in parts of that size, side by side and
+A file of up to 8 MiB goes in one request, with its SHA-256. A larger one goes in parts of that size, side by side and
 beside other files, while one SHA-256 follows them in their order. What the store holds a part against is a CRC-32 where it
 says that it knows them (S3, MinIO, SeaweedFS), for a second SHA-256 would cost as much as sending; else the SHA-256 in the
 request's signature (Ceph). What is in the store already, whole files and parts of unfinished uploads, is not sent
@@ -31,7 +31,7 @@ from tasks.storage.transfer.hashing import bundle_files, md5, md5_of_parts
 from tasks.storage.transfer.lanes import BYTES_UNDER_WAY, Lanes, Stopped
 from tasks.storage.transfer.progress import Moved, nobody
 
-PART = 16 * 2**20
+PART = 8 * 2**20
 SINGLE = PART
 _MAX_PARTS = 10_000  # S3's limit for one upload
 _FEEDERS = 3  # large files at once; each is hashed by one thread
@@ -254,7 +254,7 @@ def _check_lengths(store: Store, prefix: str, names: Sequence[str]) -> None:
 
 
 def part_size(size: int, path: str = "the file") -> int:
-    """Bytes a part for a file of so many bytes: 16 MiB, more where S3's 10,000 parts would not reach.
+    """Bytes a part for a file of so many bytes: 8 MiB, more where S3's 10,000 parts would not reach.
 
     Raises:
         InputError: Too large for any.

@@ -129,7 +129,7 @@ def _client_options(client: Any) -> ClientConfig:
         "allow_http": urlsplit(client.meta.endpoint_url).scheme == "http",
         "connect_timeout": timedelta(seconds=client.meta.config.connect_timeout),
         "read_timeout": timedelta(seconds=client.meta.config.read_timeout),
-        "timeout": timedelta(minutes=10),  # for a whole request: 16 MiB at 28 kB/s
+        "timeout": timedelta(minutes=10),  # for a whole request: 8 MiB at 14 kB/s
     }
     if not options["allow_http"]:
         from botocore.httpsession import get_cert_path
