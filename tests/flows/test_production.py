@@ -99,7 +99,7 @@ def test_several_api_servers_make_the_tables_once_before_they_start() -> None:
     assert server.command[:2] == ("sh", "-c")
     assert re.fullmatch(r".+ -m flows.server_app && exec .+ --workers 2 .+", server.command[2])
     assert server.environment["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] == "False"
-    assert server.environment["PREFECT_SERVER_BLOCKS_REGISTER_ON_START"] == "False"
+    assert server.environment["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] == "False"
 
 
 def test_no_setting_of_the_user_points_a_part_elsewhere() -> None:
