@@ -8,7 +8,7 @@ from prefect import flow
 from tasks.data import DataConfig
 from tasks.definitions import SubclassedConfig
 from tasks.settings import StoreConfig
-from tasks.steps import check_store, define, load_data, publish, serialize, train_with_custom_loop
+from tasks.steps import check_store, define, join, load_data, publish, serialize, train_with_custom_loop
 from tasks.storage import VersionRef
 from tasks.training import TrainingConfig
 
@@ -21,7 +21,7 @@ def checkpoint(
     name: str = "checkpoint",
     store: StoreConfig = StoreConfig(),
     rehearsal: bool = True,
-) -> VersionRef:
+) -> VersionRef | None:
     """Train by a custom loop and publish a checkpoint.
 
     Args:
@@ -33,8 +33,9 @@ def checkpoint(
         rehearsal: Whether it must have come back in a fresh process before it is published.
 
     Returns:
-        The reference of the published version.
+        The reference of the published version; None for a worker that is not the chief of its training.
     """
+    join(training)
     check_store(store, "checkpoint", rehearsal)
     dataset = load_data(data)
     definition, built = define(model, dataset, training.seed, "checkpoint")

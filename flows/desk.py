@@ -13,12 +13,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from flows.scenarios import DISTRIBUTED
 from flows.server import PrefectServer
 from tasks import nursery
 from tasks.children import Child, ChildDied
@@ -27,6 +28,7 @@ from tasks.errors import RoundtripError
 # The records and the store cost 0.4 s; the servers start first.
 if TYPE_CHECKING:
     from tasks.storage import VersionRef
+    from tasks.training import Follower
     from tasks.verification.matrix import Matrix
     from tasks.verification.returning import Returned
 
@@ -81,23 +83,37 @@ class Failure:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A scenario that this process helped to train, as a worker that is not the chief."""
+
+    scenario: str
+    follower: Follower
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `followed`, beside DESIGN.md's `runs`."""
+        return {"scenario": self.scenario, **asdict(self.follower)}
+
+
 class Desk:
     """Everything that a job needs running, for as long as the `with` block lasts.
 
     Args:
         trains: Whether there is something to train.
+        distributed: Whether several replicas train it.
         returns: The version that is to be brought back, where it must be there already.
         debug: Let the processes say all that they would say.
     """
 
-    def __init__(self, *, trains: bool, returns: str | None = None, debug: bool = False) -> None:
+    def __init__(self, *, trains: bool, distributed: bool = False, returns: str | None = None, debug: bool = False) -> None:
         self._reference = returns
         self._server = PrefectServer()
         nursery.prepare("flows.trainer", "flows.returner", "tasks.verification.measuring", debug=debug)
         # What the processes leave behind when they are ended goes with this folder.
         self._scratch = tempfile.mkdtemp(prefix="roundtrip-")
         env = {"TMPDIR": self._scratch}
-        self._trainer = Child("flows.trainer", env=env, debug=debug) if trains else None
+        trainer = env | ({DISTRIBUTED: "1"} if distributed else {})
+        self._trainer = Child("flows.trainer", env=trainer, debug=debug) if trains else None
         self._returner = Child("flows.returner", env=env, debug=debug)
         self._loose_ends: Iterator[dict[str, Any]] = iter(())
         from tasks.settings import StoreConfig
@@ -134,7 +150,9 @@ class Desk:
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._server.close()
 
-    def run(self, jobs: Sequence[Job], show: Callable[[str, dict[str, Any]], None]) -> Iterator[Outcome | Failure]:
+    def run(
+        self, jobs: Sequence[Job], show: Callable[[str, dict[str, Any]], None]
+    ) -> Iterator[Outcome | Followed | Failure]:
         """Train and publish each job, and return each version while the next one trains. One that fails stops no other.
 
         Args:
@@ -144,7 +162,9 @@ class Desk:
         Yields:
             Each outcome, as soon as its proof is there, or what kept it from being there.
         """
-        published: queue.Queue[tuple[Job, VersionRef | BaseException, float]] = queue.Queue()
+        from tasks.training import Follower
+
+        published: queue.Queue[tuple[Job, VersionRef | Follower | BaseException, float]] = queue.Queue()
         feeder = threading.Thread(target=self._train, args=(jobs, show, published), daemon=True)
         feeder.start()
         for _ in jobs:
@@ -154,6 +174,9 @@ class Desk:
                 continue
             if isinstance(result, BaseException):
                 raise result
+            if isinstance(result, Follower):
+                yield Followed(job.scenario, result)
+                continue
             show(job.scenario, {"returning": True})
             try:
                 returned, error = self.bring_back(
@@ -234,9 +257,10 @@ class Desk:
         self,
         jobs: Sequence[Job],
         show: Callable[[str, dict[str, Any]], None],
-        published: queue.Queue[tuple[Job, VersionRef | BaseException, float]],
+        published: queue.Queue[tuple[Job, VersionRef | Follower | BaseException, float]],
     ) -> None:
         from tasks.storage import VersionRef
+        from tasks.training import Follower
 
         assert self._trainer is not None
         ended: BaseException | None = None
@@ -251,6 +275,8 @@ class Desk:
                     show(job.scenario, event)
                     if "published" in event:
                         published.put((job, VersionRef.model_validate(event["published"]), started))
+                    elif "follower" in event:
+                        published.put((job, Follower(**event["follower"]), started))
             except BaseException as error:
                 published.put((job, error, started))
                 if isinstance(error, ChildDied) or not isinstance(error, RoundtripError):

@@ -19,6 +19,9 @@ SCENARIOS = {
 # What `python -m flows` runs where nothing is named.
 MAIN_JOB = ("saved-model", "weights-h5", "full-h5")
 
+# Set in the environment of a process that trains with others.
+DISTRIBUTED = "ROUNDTRIP_DISTRIBUTED"
+
 
 def scenario_flow(name: str) -> Any:
     """The Prefect flow of a scenario."""

@@ -88,6 +88,9 @@ class Board:
             version = event["published"]
             self._bars.update(bar, description=f"published {version['uri']}")
             self._line(f"{scenario}: published {version['uri']} ({human_bytes(version['bytes'])})")
+        elif "follower" in event:
+            self._bars.update(bar, description="trained; the chief publishes")
+            self._bars.stop_task(bar)
         elif "transfer" in event:
             moment = Snapshot(**event["transfer"])
             self._bars.start_task(bar)

@@ -1,7 +1,9 @@
-"""The process in which a job at a desk runs its scenario flows: the one that trains, and never the one that verifies."""
+"""The process in which a job at a desk or a sweep runs scenario flows: one that trains, and never one that verifies."""
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -11,13 +13,17 @@ from tasks.errors import InputError
 with quick_imports():
     import h5py  # noqa: F401  # Keras imports it when it saves
     import tensorflow as tf
+    from prefect import tags
     from prefect.context import SyncClientContext
     from prefect.exceptions import ParameterTypeError
+    from prefect.utilities.callables import get_call_parameters
 
-    from flows.scenarios import MAIN_JOB, scenario_flow
-    from tasks.steps import open_early, reporting_to
+    from flows.scenarios import DISTRIBUTED, MAIN_JOB, scenario_flow
+    from tasks.steps import as_trial, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
-    from tasks.training import Epoch
+    from tasks.storage.trials import Trial
+    from tasks.sweeps.ahead import look_ahead
+    from tasks.training import Epoch, Follower
 
     for _name in MAIN_JOB:
         scenario_flow(_name)  # imported now; another one when it is asked for
@@ -25,7 +31,8 @@ with quick_imports():
 
 def main() -> None:
     """Run the scenarios that are asked for; the trainer's side of the pipe."""
-    tf.zeros(1)  # starts the runtime, while the servers still start
+    if not os.environ.get(DISTRIBUTED):  # its devices are chosen by the flow then
+        tf.zeros(1)  # starts the runtime, while the servers still start
     tf.get_logger().setLevel("ERROR")
     open_early()
 
@@ -35,16 +42,37 @@ def main() -> None:
                 emit({"note": news})
             elif isinstance(news, Epoch):
                 emit({"epoch": asdict(news)})
+            elif isinstance(news, Follower):
+                emit({"follower": asdict(news)})
             elif isinstance(news, Snapshot):
                 emit({"transfer": asdict(news)})
             else:
                 emit({"published": news.model_dump(mode="json")})
 
-        with reporting_to(tell):
+        with reporting_to(tell), _trial_of(request):
+            flow, parameters = scenario_flow(request["scenario"]), request["parameters"]
             try:
-                scenario_flow(request["scenario"])(**request["parameters"])
+                if "grid" in request:
+                    # As the flow would have them, with its own defaults.
+                    given = flow.validate_parameters(get_call_parameters(flow.fn, (), parameters))
+                    wanted = {name: given[name] for name in ("data", "model", "training")}
+                    ahead = look_ahead(request["grid"], request["scenario"], **wanted)
+                    emit({"ahead": ahead.model_dump(mode="json")})
+                else:
+                    flow(**parameters)
             except ParameterTypeError as error:
                 raise InputError(str(error)) from None
 
     with SyncClientContext.get_or_create():  # one client for all flows, made while the server still starts
         serve(handle)
+
+
+def _trial_of(request: dict[str, Any]) -> ExitStack:
+    """What a combination of a sweep has around it; nothing for any other run."""
+    around = ExitStack()
+    if "trial" in request:
+        trial = Trial.model_validate(request["trial"])
+        around.enter_context(as_trial(trial))
+        # By the first tag an automation knows whose runs it watches over; the other one leads to all of the sweep.
+        around.enter_context(tags("roundtrip", f"sweep:{trial.sweep}"))
+    return around

@@ -8,7 +8,7 @@ from prefect import flow
 from tasks.data import DataConfig
 from tasks.definitions import ModelConfig
 from tasks.settings import StoreConfig
-from tasks.steps import check_store, define, load_data, publish, serialize, train_with_fit
+from tasks.steps import check_store, define, join, load_data, publish, serialize, train_with_fit
 from tasks.storage import VersionRef
 from tasks.training import TrainingConfig
 
@@ -21,7 +21,7 @@ def weights_h5(
     name: str = "weights-h5",
     store: StoreConfig = StoreConfig(),
     rehearsal: bool = True,
-) -> VersionRef:
+) -> VersionRef | None:
     """Train by `fit` and publish the weights.
 
     Args:
@@ -33,8 +33,9 @@ def weights_h5(
         rehearsal: Whether it must have come back in a fresh process before it is published.
 
     Returns:
-        The reference of the published version.
+        The reference of the published version; None for a worker that is not the chief of its training.
     """
+    join(training)
     check_store(store, "weights-h5", rehearsal)
     dataset = load_data(data)
     definition, built = define(model, dataset, training.seed, "weights-h5")

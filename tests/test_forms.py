@@ -54,7 +54,14 @@ def test_the_server_takes_every_null_that_a_program_sends() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": 0}, {"learning_rate": 0}, {"early_stopping": 0}, {"checkpoint_seconds": -1}, {"compiler": "turbo"}],
+    [
+        {"epochs": 0},
+        {"learning_rate": 0},
+        {"early_stopping": 0},
+        {"checkpoint_seconds": -1},
+        {"compiler": "turbo"},
+        {"strategy": "all"},
+    ],
 )
 def test_the_server_refuses_what_is_out_of_bounds(wrong: dict[str, Any]) -> None:
     assert validate({"training": wrong}, schema_of(saved_model)) != []

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tasks.errors import TrainingFailed, VerificationFailed
 from tasks.jobs import Became, Job, shortfall
-from tasks.steps.fanning import so_far
+from tasks.steps.pools import so_far
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = Became(scenario="weights-h5", model="digits")

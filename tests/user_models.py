@@ -140,3 +140,44 @@ def mixed_precision() -> keras.Model:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), loss)
     return model
+
+
+def with_summed_loss() -> keras.Model:
+    model = dense()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+    model.compile(keras.optimizers.SGD(0.001), loss, metrics=["accuracy"])
+    return model
+
+
+def normalized() -> keras.Model:
+    """Keeps moving statistics of its inputs, which no weight changes."""
+    return keras.Sequential([keras.Input((8,)), keras.layers.BatchNormalization(), keras.layers.Dense(3)])
+
+
+def with_clipping() -> keras.Model:
+    model = dense()
+    model.compile(keras.optimizers.Adam(clipnorm=1.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+class OwnStep(keras.Sequential):  # type: ignore[misc]  # keras ships no types
+    """Trains in a way of its own."""
+
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(data)
+
+
+def with_own_step() -> keras.Model:
+    return OwnStep([keras.Input((8,)), keras.layers.Dense(3)])
+
+
+class OwnLoss(keras.Sequential):  # type: ignore[misc]  # keras ships no types
+    """Computes a loss that knows nothing of replicas."""
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
+                     training: bool = True) -> Any:  # fmt: skip
+        return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True))
+
+
+def with_own_loss() -> keras.Model:
+    return OwnLoss([keras.Input((8,)), keras.layers.Dense(3)])

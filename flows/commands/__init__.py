@@ -11,6 +11,7 @@ import click
 
 COMMANDS = {
     "run": "flows.commands.run:run",
+    "sweep": "flows.commands.sweep:sweep",
     "return": "flows.commands.return_:return_",
     "reverify": "flows.commands.reverify:reverify",
     "fidelity": "flows.commands.fidelity:fidelity",

@@ -8,15 +8,12 @@ from typing import Any
 import click
 
 from flows.commands.common import absolute_source, common, finish, model_options, model_parameter, quiet
+from flows.runners import APART, check_runner, task_runner
 from tasks import nursery
 from tasks.data.config import GENERATED
 from tasks.definitions.families import FAMILIES
 from tasks.errors import InputError
 
-_RUNNERS = {
-    "threads": "prefect.task_runners:ThreadPoolTaskRunner",
-    "processes": "prefect.task_runners:ProcessPoolTaskRunner",
-}
 _DEFAULT = [f.name for f in FAMILIES.values() if not f.heavy]
 
 
@@ -29,7 +26,7 @@ _DEFAULT = [f.name for f in FAMILIES.values() if not f.heavy]
 @click.option("--format", "formats", multiple=True, metavar="NAME", help="Only this format; repeatable.")
 @click.option("--epochs", type=click.IntRange(min=1), default=2, show_default=True, help="Before it is saved, and after.")
 @click.option("--runner", default="threads", show_default=True, metavar="RUNNER",
-              help="threads, processes, or module:class of any Prefect task runner.")  # fmt: skip
+              help="threads, processes, dask, ray, or module:class of any Prefect task runner.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Rows side by side.")
 @click.option("--seconds", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Limit of a step of a cell.")
 @click.option("--memory", type=click.FloatRange(min=0.5), metavar="GB", help="Limit of a process; else its share of 80 %.")
@@ -68,7 +65,9 @@ def fidelity(
       python -m flows fidelity
       python -m flows fidelity --model models.py:mlp --data train.npz --no-built-in
       python -m flows fidelity --definition norm-dropout --format weights-h5 --format keras-archive
+      python -m flows fidelity --runner dask --workers 2       rows on a local Dask cluster (extra: dask; or ray)
     """
+    check_runner(runner)
     subjects = _subjects(model, model_args, data, list(names), no_built_in, epochs)
     chosen = _formats(formats)
     quiet(debug)
@@ -128,41 +127,26 @@ def _measure(
     from tasks.verification.fidelity.bench import MODULE
 
     embedded_store = embedded.start() if StoreConfig().location() is None else None
-    if runner != "processes":  # which have a nursery each
+    if runner not in APART:
         nursery.prepare(MODULE, debug=debug)
     from flows.fidelity import fidelity as fidelity_flow
     from flows.show_fidelity import Cells
     from tasks.steps import reporting_to
 
+    cells = Cells(len(subjects) * len(formats))
+    limits = Limits.shared_by(workers, seconds, memory)
+
+    def tell(news: Any) -> None:
+        if isinstance(news, Cell):
+            cells.tell(news)
+
     try:
-        task_runner = _runner(runner, workers)
-        if embedded_store:
-            embedded_store.wait_until_up()
-        server.wait_until_up()
-        cells = Cells(len(subjects) * len(formats))
-        limits = Limits.shared_by(workers, seconds, memory)
-
-        def tell(news: Any) -> None:
-            if isinstance(news, Cell):
-                cells.tell(news)
-
-        with cells.shown(), reporting_to(tell):
-            table = fidelity_flow.with_options(task_runner=task_runner)(subjects, formats, limits, workers)
+        with task_runner(runner, workers) as chosen:
+            if embedded_store:
+                embedded_store.wait_until_up()
+            server.wait_until_up()
+            with cells.shown(), reporting_to(tell):
+                table = fidelity_flow.with_options(task_runner=chosen)(subjects, formats, limits, workers)
         return table, open_store().uri(layout.fidelity(table.id))
     finally:
         server.close()
-
-
-def _runner(name: str, workers: int) -> Any:
-    """The task runner of that name.
-
-    Raises:
-        InputError: There is none, or it can't be made without arguments.
-    """
-    from tasks.references import resolve
-
-    made = resolve(_RUNNERS.get(name, name))
-    try:
-        return made(max_workers=workers) if name in _RUNNERS else made()
-    except Exception as error:
-        raise InputError(f"--runner {name}: {type(error).__name__}: {error}") from error

@@ -81,7 +81,7 @@ def show(reference: str, as_json: bool, debug: bool) -> None:
       python -m flows show digits@latest --json
     """
     quiet(debug)
-    from tasks.storage import alias_history, layout, list_versions, open_store, read_manifest, resolve
+    from tasks.storage import alias_history, layout, list_versions, open_store, read_manifest, resolve, trials
     from tasks.storage.aliases import newest_revisions
     from tasks.verification import read_verdicts
 
@@ -95,6 +95,7 @@ def show(reference: str, as_json: bool, debug: bool) -> None:
     histories = {name: alias_history(store, model, name, limit=_REVISIONS) for name in names}
     pointers = {name: revisions[0].version for name, revisions in histories.items() if revisions[0].version}
     uri = store.uri(layout.bundle(model, version)).rstrip("/")
+    expires = trials.expires(store, model, version)
     document = {
         "model": model,
         "version": version,
@@ -102,6 +103,7 @@ def show(reference: str, as_json: bool, debug: bool) -> None:
         "versions": versions,
         "aliases": pointers,
         "history": {name: [r.model_dump(mode="json") for r in revisions] for name, revisions in histories.items()},
+        "trial": expires,
         "manifest": manifest.model_dump(mode="json"),
         "verdicts": [v.model_dump(mode="json") for v in verdicts],
     }
@@ -112,6 +114,8 @@ def show(reference: str, as_json: bool, debug: bool) -> None:
 
         here = [alias for alias, target in pointers.items() if target == version]
         out.print(screen.version_details(manifest, uri, verdicts, here))
+        if expires:
+            out.print(f"A sweep did not choose it; gc removes it in time. `promote {model}@{version}` keeps it.")
         if histories:
             out.print(screen.history(histories))
         if "@" not in reference and len(versions) > 1:

@@ -37,6 +37,12 @@ from tasks.errors import InputError
     default=True,
     help="Whether the model must have come back in a fresh process before it is published; by default it must.",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(["none", "mirrored", "multi-worker"]),
+    help="Who trains: one device (none), all GPUs of this machine (mirrored; without any, the halves of its processor, to "
+    "try it out), or the machines that TF_CONFIG names (multi-worker), each of which runs this very command.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Same seed, same bits.")
 @common
 def run(
@@ -102,9 +108,10 @@ def _checkpoints(every: str | None) -> dict[str, Any]:
 def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None, as_json: bool, debug: bool) -> None:
     """Run scenarios at the desk and show what came back. Without a name each model is called after its scenario."""
     quiet(debug)
-    from flows.desk import Desk, Failure, Job, Outcome
+    from flows.desk import Desk, Failure, Followed, Job, Outcome
 
-    desk = Desk(trains=True, debug=debug)  # first, for its servers take the longest
+    distributed = parameters.get("training", {}).get("strategy", "none") != "none"
+    desk = Desk(trains=True, distributed=distributed, debug=debug)  # first, for its servers take the longest
     from flows.show import Board, out, summary
     from tasks.storage import layout
 
@@ -112,6 +119,7 @@ def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None,
     jobs = [Job(s, parameters | {"name": names[s]}) for s in scenarios]
     outcomes: list[Outcome] = []
     failures: list[Failure] = []
+    followed: list[Followed] = []
     board = Board(scenarios, parameters.get("training", {}).get("epochs", 5))
     with board.shown(), desk:
         board.note("servers are up; waiting for TensorFlow")
@@ -119,18 +127,27 @@ def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None,
             if isinstance(end, Failure):
                 failures.append(end)
                 board.event(end.scenario, {"failed": True})
+            elif isinstance(end, Followed):
+                followed.append(end)
             else:
                 outcomes.append(end)
                 board.event(end.scenario, {"verdict": end.error is None})
-    document: dict[str, Any] = {"runs": [o.to_json() for o in outcomes]} if outcomes else {}
+    document: dict[str, Any] = {"runs": [o.to_json() for o in outcomes]} if outcomes or followed else {}
+    if followed:
+        document["followed"] = [f.to_json() for f in followed]
     if failures and len(scenarios) > 1:
         document["failed"] = [f.to_json() for f in failures]
+
+    def answer() -> None:
+        for part in [*([summary(outcomes)] if outcomes else []), *(f"{f.scenario}: {f.follower}" for f in followed)]:
+            out.print(part)
+
     errors = {o.scenario: o.error for o in outcomes if o.error} | {f.scenario: f.error for f in failures}
     first = next((errors[s] for s in scenarios if s in errors), None)
     finish(
         document,
         as_json,
         first,
-        lambda: out.print(summary(outcomes)) if outcomes else None,
+        answer,
         errors if len(scenarios) > 1 else {},
     )

@@ -2,9 +2,9 @@
 
 In the order in which they are used: `rise` brings everything up; `plan` decides ports, credentials and databases, and keeps
 them; `databases` prepares those that we run; `parts` says how each part is started; `supervisor` is the one process that
-owns the parts and brings back what dies; `contact` finds, starts and ends it; `checks` asks each part for an answer;
-`install` makes the work pool, the deployments and the automations; `trial` puts the server to the test; `drain` lets runs
-end.
+owns the parts and brings back what dies; `worker` begins again the runs that died with the worker before it; `contact`
+finds, starts and ends the supervisor; `checks` asks each part for an answer; `install` makes the work pool, the deployments
+and the automations; `trial` puts the server to the test; `drain` lets runs end.
 
 Everything lies in one folder, the platform's user data folder with `up` behind it:
 

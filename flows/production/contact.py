@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,15 +110,28 @@ def stop_worker(seconds: float) -> None:
 
 def kill_what_is_left() -> int:
     """Kill flow processes that outlived their worker; found by the mark in their environment. Returns their number."""
-    mark, killed = f"{MARK}={folder()}\0".encode(), 0
-    for place in Path("/proc").glob("[0-9]*"):  # nothing elsewhere than on Linux
-        with contextlib.suppress(OSError):
-            if (place / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                continue
-            if mark in (place / "environ").read_bytes():
-                os.kill(int(place.name), signal.SIGKILL)
+    mark, killed = f"{MARK}={folder()}".encode(), 0
+    for process, environment in _environments():
+        if mark in environment:
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL)
                 killed += 1
     return killed
+
+
+def runs_with_a_process() -> set[str]:
+    """Ids of the flow runs that a process on this machine carries, whoever started it."""
+    variable = b"PREFECT__FLOW_RUN_ID="
+    found = (line for _, environment in _environments() for line in environment if line.startswith(variable))
+    return {line.removeprefix(variable).decode() for line in found}
+
+
+def _environments() -> Iterator[tuple[int, list[bytes]]]:
+    """The processes that live and that we may look at, with the lines of their environments."""
+    for place in Path("/proc").glob("[0-9]*"):  # nothing elsewhere than on Linux
+        with contextlib.suppress(OSError):
+            if (place / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                yield int(place.name), (place / "environ").read_bytes().split(b"\0")
 
 
 def adopt() -> str | None:

@@ -40,16 +40,16 @@ def drain(plan: Plan, seconds: float, waiting: Callable[[list[str]], None]) -> D
     """
     api = Api(plan)
     with _paused(api):
-        going = {run["id"]: run["name"] for run in _going_on(api)}
+        going = {run["id"]: run["name"] for run in going_on(api)}
         deadline = time.monotonic() + seconds
         left = going
         while left and time.monotonic() < deadline:
             waiting(list(left.values()))
             time.sleep(_PAUSE)
-            left = {run["id"]: run["name"] for run in _going_on(api)}
+            left = {run["id"]: run["name"] for run in going_on(api)}
         contact.stop_worker(_WORKER_SECONDS)
         contact.kill_what_is_left()
-        left = {run["id"]: run["name"] for run in _going_on(api)}
+        left = {run["id"]: run["name"] for run in going_on(api)}
         for run in left:
             _cancel(api, run, seconds)
     ended = [name for run, name in going.items() if run not in left]
@@ -70,7 +70,8 @@ def _paused(api: Api) -> Iterator[None]:
         api.patch(f"/work_pools/{POOL}", {"is_paused": False})
 
 
-def _going_on(api: Api) -> list[dict[str, Any]]:
+def going_on(api: Api) -> list[dict[str, Any]]:
+    """The runs of our pool that a worker took and that are not over."""
     question = {
         "flow_runs": {"state": {"type": {"any_": list(_GOING_ON)}}},
         "work_pools": {"name": {"any_": [POOL]}},

@@ -73,7 +73,7 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
         found.append(Part("services", services, server, ("server",), signal.SIGINT))
     else:
         found.append(Part("server", uvicorn, server, needs))
-    worker = (sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER)
+    worker = (sys.executable, "-m", "flows.production.worker")
     # Prefect's own 10 seconds are for thousands of workers; here an event's run would wait for them.
     here = _SWIFT | clean | client_environment(plan) | {MARK: str(folder())}
     found.append(Part("worker", worker, here, ("server",)))
@@ -102,6 +102,8 @@ def client_environment(plan: Plan) -> dict[str, str]:
         "PREFECT_API_AUTH_STRING": plan.login,
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+        # What the server says while PostgreSQL starts again, and what Prefect's client would take for final.
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
         "DO_NOT_TRACK": "1",
     }
 

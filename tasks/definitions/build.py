@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -61,14 +62,14 @@ def define(config: ModelConfig, dataset: Dataset) -> tuple[Definition, Any]:
     Raises:
         InputError: The reference, its arguments or what it returns can't be used.
     """
-    parameters = _signature(config.builder).parameters
-    arguments = _defaults(parameters) | _from_data(parameters, dataset) | config.arguments
+    takes = parameters(config.builder)
+    arguments = _defaults(takes) | _from_data(takes, dataset) | config.arguments
     bare = Definition(reference=absolute(config.builder), arguments=arguments)
     model = build(bare, take(dataset.x, slice(0, 2)))
     return bare.model_copy(update={"fingerprint": fingerprint(model), "config": architecture(model)}), model
 
 
-def build(definition: Definition, sample: Arrays) -> Any:
+def build(definition: Definition, sample: Arrays, scope: Callable[[], AbstractContextManager[Any]] = nullcontext) -> Any:
     """Build a definition's model and call it once on a sample, so that every variable exists.
 
     `build(input_shape)` is no substitute for the call: after it, `load_weights` on a subclassed model loads nothing
@@ -77,6 +78,7 @@ def build(definition: Definition, sample: Arrays) -> Any:
     Args:
         definition: What to build; its fingerprint is not looked at here.
         sample: At least one example, `(rows, ...)`.
+        scope: Where its variables come to be, such as a distribution strategy's.
 
     Raises:
         InputError: The builder raised, returned no Keras model, or the model can't take the sample.
@@ -91,20 +93,22 @@ def build(definition: Definition, sample: Arrays) -> Any:
             f"{definition.reference} can't be called with {definition.arguments}: {error}. Its signature is {signature}."
         ) from None
     # Automatic names (`dense_3`) count on from whatever was built before in this process. From a clean state the same
-    # definition gives the same variable paths everywhere.
+    # definition gives the same variable paths everywhere. Never within a scope: it would end there, unseen.
     keras.backend.clear_session()
     try:
-        model = builder(**definition.arguments)
+        with scope():
+            model = builder(**definition.arguments)
     except Exception as error:
         said = f"{type(error).__name__}: {error}{place_of(error)}"
         raise InputError(f"{definition.reference} raised {said}") from error
     if not isinstance(model, keras.Model):
         raise InputError(f"{definition.reference} returned {type(model).__name__}, not a keras.Model.")
     try:
-        if isinstance(model, keras.Sequential) and not model.built and not isinstance(sample, dict):
-            # Built by its first call, its input would be fixed to this sample's number of rows.
-            model.build((None, *sample.shape[1:]))
-        model(as_tensors(_whole_batch(model, sample)), training=False)
+        with scope():
+            if isinstance(model, keras.Sequential) and not model.built and not isinstance(sample, dict):
+                # Built by its first call, its input would be fixed to this sample's number of rows.
+                model.build((None, *sample.shape[1:]))
+            model(as_tensors(_whole_batch(model, sample)), training=False)
     except Exception as error:
         shapes = {name or "x": f"{array.shape[1:]} {array.dtype}" for name, array in each(sample).items()}
         raise InputError(
@@ -112,6 +116,15 @@ def build(definition: Definition, sample: Arrays) -> Any:
             f"{type(error).__name__}: {error}{place_of(error)}"
         ) from error
     return model
+
+
+def parameters(reference: str) -> Mapping[str, inspect.Parameter]:
+    """What a builder takes, by name.
+
+    Raises:
+        InputError: There is no such builder, or it does not tell.
+    """
+    return _signature(reference).parameters
 
 
 def fixed_batch(model: Any) -> int | None:

@@ -19,10 +19,11 @@ from tasks.steps.downstream import (
     return_elsewhere,
     tabulate,
 )
-from tasks.steps.fanning import accept_runs, start_run, tabulate_runs, wait_for_proofs, wait_for_runs
 from tasks.steps.listening import reporting_to
+from tasks.steps.pools import accept_runs, start_run, tabulate_runs, wait_for_proofs, wait_for_runs
 from tasks.steps.stores import open_early
 from tasks.steps.survival import keep_table, measure_row, rows_of
+from tasks.steps.sweeping import accept_sweep, begin_sweep, keep_choice, look_ahead, summed_up, tries_of, try_combination
 from tasks.steps.upkeep import (
     accept_proofs,
     find_garbage,
@@ -33,7 +34,17 @@ from tasks.steps.upkeep import (
     tabulate_proofs,
     tell_proof,
 )
-from tasks.steps.upstream import check_store, define, load_data, publish, serialize, train_with_custom_loop, train_with_fit
+from tasks.steps.upstream import (
+    as_trial,
+    check_store,
+    define,
+    join,
+    load_data,
+    publish,
+    serialize,
+    train_with_custom_loop,
+    train_with_fit,
+)
 
 name_subjects()  # in every log line of a run, from its beginning
 
@@ -41,6 +52,9 @@ __all__ = [
     "accept",
     "accept_proofs",
     "accept_runs",
+    "accept_sweep",
+    "as_trial",
+    "begin_sweep",
     "build_environment",
     "check_store",
     "conclude",
@@ -50,8 +64,11 @@ __all__ = [
     "find_version",
     "find_versions",
     "inspect",
+    "join",
+    "keep_choice",
     "keep_table",
     "load_data",
+    "look_ahead",
     "measure",
     "measure_row",
     "measuring_with",
@@ -66,12 +83,15 @@ __all__ = [
     "serialize",
     "show_alarm",
     "start_run",
+    "summed_up",
     "tabulate",
     "tabulate_proofs",
     "tabulate_runs",
     "tell_proof",
     "train_with_custom_loop",
     "train_with_fit",
+    "tries_of",
+    "try_combination",
     "wait_for_proofs",
     "wait_for_runs",
 ]

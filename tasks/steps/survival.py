@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from tasks.settings import StoreConfig
+from tasks.steps.fanning import outcome
 from tasks.steps.listening import tell
 from tasks.steps.stores import is_bad_luck, opened
 from tasks.storage import layout
@@ -35,9 +36,9 @@ def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[Prefe
     cells: list[Cell] = []
     try:
         for subject, future in zip(subjects, futures, strict=True):
-            row = future.result(raise_on_failure=False)
-            broken = row if isinstance(row, BaseException) else None
-            row = [failed(subject, f, "crashed", f"the worker: {broken}") for f in formats] if broken else row
+            row = outcome(future)
+            if isinstance(row, Exception):
+                row = [failed(subject, f, "crashed", f"the worker: {row}") for f in formats]
             for cell in row:  # other processes than this one could not tell
                 tell(cell)
             cells += row

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from tasks.settings import StoreConfig
 from tasks.steps.listening import listener_now, moving, progress, tell
 from tasks.steps.showing import emit, show_card, tag, this_run
 from tasks.steps.stores import is_bad_luck, opened, secret
-from tasks.storage import Manifest, VersionRef, layout
+from tasks.storage import Manifest, VersionRef, layout, trials
 from tasks.storage.guarantees.conformance import check_store as probe_store
+from tasks.storage.trials import Trial
 from tasks.training import Checkpointing, Trained, TrainingConfig
 from tasks.training.run import Report, seeded
 from tasks.verification import Loader
@@ -39,6 +41,26 @@ from tasks.verification.report import html_report
 _drafts: dict[Path, Manifest] = {}  # by bundle: another attempt at publishing goes on with the same version
 # At most one fresh process, warm for the next rehearsal; a run that failed before leaves it to the next one.
 _rehearsers: list[Loader] = []
+_trial: ContextVar[Trial | None] = ContextVar("trial", default=None)
+
+
+@contextmanager
+def as_trial(trial: Trial) -> Iterator[None]:
+    """Let this context's `publish` make a trial: the world is told of it once it was chosen, and `latest` stays away."""
+    token = _trial.set(trial)
+    try:
+        yield
+    finally:
+        _trial.reset(token)
+
+
+def join(config: TrainingConfig) -> None:
+    """Meet all that train together, before anything here uses TensorFlow; nothing where one device trains alone."""
+    if config.strategy == "none":
+        return
+    if config.strategy == "multi-worker":
+        _say_it()("waits for all workers that TF_CONFIG names")
+    training.join(config.strategy)
 
 
 @task(name="check store", cache_policy=NO_CACHE)
@@ -75,7 +97,7 @@ def train_with_custom_loop(
 ) -> Trained:
     """Train by our own compiled GradientTape loop, with checkpoints in the store; a killed run goes on from its last."""
     with _training(definition, config, name, store) as (report, keeping):
-        return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping)
+        return training.train_with_custom_loop(model, dataset, config, report, checkpointing=keeping, definition=definition)
 
 
 @task(name="train with fit", cache_policy=NO_CACHE)
@@ -84,12 +106,16 @@ def train_with_fit(
 ) -> Trained:
     """Train by Keras' fit, with checkpoints in the store; a killed run goes on from its last."""
     with _training(definition, config, name, store) as (report, keeping):
-        return training.train_with_fit(model, dataset, config, report, checkpointing=keeping)
+        return training.train_with_fit(model, dataset, config, report, checkpointing=keeping, definition=definition)
 
 
 @task(name="serialize", cache_policy=NO_CACHE)
-def serialize(trained: Trained, definition: Definition, dataset: Dataset, format_name: str) -> Bundle:
-    """Write the model and all that its format would lose into a bundle."""
+def serialize(trained: Trained, definition: Definition, dataset: Dataset, format_name: str) -> Bundle | None:
+    """Write the model and all that its format would lose into a bundle; None where another worker does."""
+    if trained.follower:
+        get_run_logger().info("%s", trained.follower)
+        tell(trained.follower)
+        return None
     try:
         folder = Path(tempfile.mkdtemp(prefix="roundtrip-bundle-"))
         # Kept for the retries of `publish`, which removes it; else it goes with this process.
@@ -103,8 +129,12 @@ def serialize(trained: Trained, definition: Definition, dataset: Dataset, format
 
 @task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_jitter_factor=0.5,
       retry_condition_fn=is_bad_luck)  # fmt: skip
-def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: bool = True) -> VersionRef:
+def publish(
+    bundle: Bundle | None, name: str, training: TrainingConfig, store: StoreConfig, rehearsal: bool = True
+) -> VersionRef | None:
     """Upload the bundle, bring it back meanwhile, commit it with its manifest where it came back, and tell the world."""
+    if bundle is None:
+        return None
     place = opened(store)
     draft = _drafts.get(bundle.folder)
     if draft is None:
@@ -124,6 +154,10 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
         with suppress(RoundtripError):
             storage.remove_leftover(place, draft.model, draft.version, timedelta(0))
         raise
+    trial = _trial.get()
+    if trial:
+        # Before the commit: whatever becomes of the sweep, `gc` knows what it left.
+        trials.mark(place, draft.model, draft.version, trial)
     ref = storage.commit(place, manifest)
     del _drafts[bundle.folder]
     shutil.rmtree(bundle.folder, ignore_errors=True)
@@ -133,7 +167,8 @@ def publish(bundle: Bundle, name: str, training: TrainingConfig, store: StoreCon
             storage.StoredCheckpoints(place, ref.model).forget(bundle.run)
     show_card(store, manifest)
     tag(ref.model, ref.version)
-    emit(events.published(ref, store, this_run()))
+    if not trial:
+        emit(events.published(ref, store, this_run()))
     tell(ref)
     return ref
 
@@ -150,10 +185,14 @@ def _training(
 
 def _checkpointing(definition: Definition, name: str, store: StoreConfig) -> Checkpointing:
     """Checkpoints in the store, by the side of the model's versions."""
-    # To whoever asked for news, else to the run's log.
-    say = listener_now.get() or get_run_logger().info
+    say = _say_it()
     keeper = storage.StoredCheckpoints(opened(store), name, say)
     return Checkpointing(keeper, definition, current_environment().arithmetic, say)
+
+
+def _say_it() -> Callable[[str], None]:
+    """Where a line goes: to whoever asked for news, else to the run's log."""
+    return listener_now.get() or get_run_logger().info
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ValidationError
 
 from tasks.errors import ConflictError, NotFoundError, UnsafeError
-from tasks.storage import index, layout
+from tasks.storage import index, layout, trials
 from tasks.storage.holds import hold
 from tasks.storage.store import Store
 
@@ -133,7 +133,8 @@ def move_alias(store: Store, model: str, alias: str, version: str, verdict: str,
 def advance_latest(store: Store, model: str, version: str, verdict: str) -> bool:
     """Point `latest` at a version that passed, unless it ever pointed at a newer one or at this one.
 
-    So a re-verification of an old version, or of one that was rolled back, changes nothing.
+    So a re-verification of an old version, or of one that was rolled back, changes nothing. Nor does one of a sweep's trial
+    that was not chosen; `promote` can move `latest` there all the same.
 
     Returns:
         Whether `latest` points at the version now.
@@ -145,6 +146,8 @@ def advance_latest(store: Store, model: str, version: str, verdict: str) -> bool
         before = current(store, model, layout.LATEST)
         if before and version <= before.newest:
             return before.version == version
+        if trials.is_open(store, model, version):
+            return False
         if append(store, model, layout.LATEST, before, version=version, verdict=verdict, reason="verified"):
             return True
 

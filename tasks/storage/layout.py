@@ -79,6 +79,21 @@ def manifest(model: str, version: str) -> str:
     return bundle(model, version) + MANIFEST
 
 
+def trials(model: str, version: str) -> str:
+    """Prefix of what stands beside a version that a sweep published; `trial` and `chosen` are below it."""
+    return bundle(model, version) + "trial"
+
+
+def trial(model: str, version: str) -> str:
+    """Key that makes a version a trial."""
+    return f"{trials(model, version)}.json"
+
+
+def chosen(model: str, version: str) -> str:
+    """Key that makes a trial a version like any other."""
+    return f"{trials(model, version)}-chosen.json"
+
+
 def verdicts(model: str, version: str) -> str:
     """Prefix of what verifications of a version measured."""
     return f"{model}/verdicts/{version}/"

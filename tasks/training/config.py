@@ -10,6 +10,8 @@ from tasks.forms import may_be_empty, place
 
 _Known = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "ftrl", "lion", "lamb"]
 
+Strategy = Literal["none", "mirrored", "multi-worker"]
+
 
 class TrainingConfig(BaseModel):
     """Epochs, batches, optimizer and when to stop. What the user's model was compiled with wins over what stands here."""
@@ -72,4 +74,11 @@ class TrainingConfig(BaseModel):
         default=True,
         description="Go on where a run of the same model, data and training was killed. Off: begin anew.",
         json_schema_extra=place(11),
+    )
+    strategy: Strategy = Field(
+        default="none",
+        description="Who trains: none is one device alone; mirrored all GPUs of this machine (without any, the two halves "
+        "of its processor, to try it out); multi-worker this and the other machines that TF_CONFIG names. Batch size is "
+        "what all take together in a step.",
+        json_schema_extra=place(12),
     )

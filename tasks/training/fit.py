@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Dataset
+from tasks.definitions import Definition
 from tasks.definitions.build import as_keras_takes_it, as_tensors, fixed_batch
 from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
+from tasks.training.driven import fit_together
 from tasks.training.run import (
     VALIDATION_BATCH,
     History,
@@ -27,6 +29,7 @@ from tasks.training.run import (
     silent,
     why_not_compiled,
 )
+from tasks.training.seat import seated
 
 _STEPS_PER_EXECUTION = 32  # FACTS.md: 2 to 3 times the throughput of one step a call on small models
 
@@ -39,6 +42,7 @@ def train_with_fit(
     callbacks: Sequence[Any] = (),
     checkpointing: Checkpointing | None = None,
     first_epoch: int = 0,
+    definition: Definition | None = None,
 ) -> Trained:
     """Train a Keras model by `fit`. Same arguments, result and errors as `train_with_custom_loop`.
 
@@ -50,12 +54,15 @@ def train_with_fit(
     steps = -(-count // config.batch_size)
     fast = {} if config.compiler == "eager" else {"steps_per_execution": min(_STEPS_PER_EXECUTION, steps)}
     jit = {"xla": True, "auto": "auto"}.get(config.compiler, False)
-    ensure_compiled(model, dataset, config, run_eagerly=config.compiler == "eager", jit_compile=jit, **fast)
 
-    batches, reorder = _ordered_batches(dataset, config, count)
+    def compile_as(uncompiled: Any) -> None:
+        ensure_compiled(uncompiled, dataset, config, run_eagerly=config.compiler == "eager", jit_compile=jit, **fast)
+
+    compile_as(model)
     notes: list[str] = []
 
     def fit(session: Session) -> None:
+        batches, reorder = _ordered_batches(dataset, config, count)
         first = _first_step()
         try:
             model.fit(
@@ -76,12 +83,21 @@ def train_with_fit(
             fit(session)
 
     deciding = deciding_callbacks(config, callbacks)
-    with in_the_users_terms(dataset), Session(model, dataset, config, "fit", deciding, checkpointing) as session:
-        fit(session)
+    with (
+        in_the_users_terms(dataset),
+        seated(model, definition, dataset, config, checkpointing, compile_as) as seat,
+        Session(seat.model, dataset, seat.config, "fit", deciding, seat.checkpointing) as session,
+    ):
+        if seat.team:
+            callbacks_ = callbacks_of(session, config, report)
+            notes += fit_together(seat, dataset, config, callbacks_, range(max(session.first, first_epoch), session.end))
+        else:
+            fit(session)
     # Only early stopping leaves other weights behind than those of the last epoch.
     last = {name: values[-1] for name, values in session.curves.items() if name.startswith("val_")}
     metrics = final_metrics(model, dataset, config.batch_size) if config.early_stopping else last
-    return Trained(model, History(session.curves, session.seconds, "fit", session.notes + notes), metrics, session.run)
+    history = History(session.curves, session.seconds, "fit", session.notes + notes)
+    return Trained(model, history, metrics, session.run, seat.follower)
 
 
 def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tuple[Any, Any]:

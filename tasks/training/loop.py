@@ -4,20 +4,25 @@ A step that is called from Python for every batch spends most of its time in Pyt
 many batches runs inside one `tf.function`: the examples are brought into the epoch's order outside, stacked to
 `(steps, batch, ...)`, and the graph loops over the first axis. A chunk is bounded in bytes, so memory stays bounded and
 Ctrl-C is heard between chunks. The last short batch of an epoch runs through the same step at its own size.
+
+Where several replicas train (`replicas.py`), each step of the chunk is taken by all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tasks.data import Array, Arrays, Dataset, rows
 from tasks.data.dataset import each, take
+from tasks.definitions import Definition
 from tasks.definitions.build import fixed_batch
 from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
+from tasks.training.replicas import Part, Team
 from tasks.training.run import (
     VALIDATION_BATCH,
     History,
@@ -33,6 +38,7 @@ from tasks.training.run import (
     silent,
     why_not_compiled,
 )
+from tasks.training.seat import seated
 from tasks.training.step import build_optimizer, gradient_step, put_back
 
 _CHUNK_BYTES = 64 * 2**20
@@ -49,6 +55,7 @@ def train_with_custom_loop(
     report: Report = silent,
     callbacks: Sequence[Any] = (),
     checkpointing: Checkpointing | None = None,
+    definition: Definition | None = None,
 ) -> Trained:
     """Train a Keras model by our own compiled loop.
 
@@ -63,28 +70,37 @@ def train_with_custom_loop(
         callbacks: Keras callbacks; their epoch and train events are called. One that has `get_state` (a JSON-able value)
             and `set_state` goes on with its state after a return.
         checkpointing: Where the state is kept, so that a run that was killed goes on; by default nowhere.
+        definition: What the model was built from; needed where several replicas train.
 
     Returns:
         The same model object, trained.
 
     Raises:
         TrainingFailed: The loss became NaN or infinite.
+        WorkerLost: Another worker of the same training is gone.
     """
     import keras
 
-    ensure_compiled(model, dataset, config)
+    compile_as = partial(ensure_compiled, dataset=dataset, config=config)
+    compile_as(model)
     deciding = deciding_callbacks(config, callbacks)
-    with in_the_users_terms(dataset), Session(model, dataset, config, "custom", deciding, checkpointing) as session:
-        loop = _Loop(model, config)
+    with (
+        in_the_users_terms(dataset),
+        seated(model, definition, dataset, config, checkpointing, compile_as) as seat,
+        Session(seat.model, dataset, seat.config, "custom", deciding, seat.checkpointing) as session,
+    ):
+        loop = Loop(seat.model, config, seat.team)
+        if seat.team:
+            seat.team.check_start(session.first)
         listeners = keras.callbacks.CallbackList(
             callbacks_of(session, config, report),
-            model=model,
+            model=seat.model,
             add_history=True,
             epochs=config.epochs,
             verbose=0,
         )
         count = check_steps(dataset.x)
-        model.stop_training = False
+        seat.model.stop_training = False
         listeners.on_train_begin()
         logs: dict[str, float] = {}
         for epoch in range(session.first, session.end):
@@ -93,28 +109,30 @@ def train_with_custom_loop(
             validation = loop.validate(dataset.x_val, dataset.y_val)
             logs |= {f"val_{name}": value for name, value in validation.items()}
             listeners.on_epoch_end(epoch, logs)
-            if model.stop_training:
+            if seat.model.stop_training:
                 break
         listeners.on_train_end(logs)
-    metrics = loop.validate(dataset.x_val, dataset.y_val)
+        metrics = loop.validate(dataset.x_val, dataset.y_val)
     history = History(session.curves, session.seconds, loop.mode, [*session.notes, *loop.notes])
-    return Trained(model, history, {f"val_{name}": value for name, value in metrics.items()}, session.run)
+    final = {f"val_{name}": value for name, value in metrics.items()}
+    return Trained(model, history, final, session.run, seat.follower)
 
 
-class _Loop:
-    """The steps of one model, compiled as far as the model allows."""
+class Loop:
+    """The steps of one model, compiled as far as the model allows, alone or by all replicas of a team."""
 
-    def __init__(self, model: Any, config: TrainingConfig) -> None:
+    def __init__(self, model: Any, config: TrainingConfig, team: Team | None = None) -> None:
         import keras
 
         be_deterministic(config.seed)
         self._model = model
         self._config = config
-        self._loss = keras.metrics.Mean(name="loss")
+        self._team = team
+        self._loss = team.loss_tracker(model) if team else keras.metrics.Mean(name="loss")
         # All slots exist before the first trace: a tf.function may create variables only in its first call.
         build_optimizer(model)
-        self.notes: list[str] = []
-        self.mode = _mode_for(model, config)
+        self.notes = team.notes if team else []
+        self.mode = _mode_for(model, config, distributed=team is not None)
         self._warmed = False
         self._train: _RunChunk
         self._train_tail: _RunChunk
@@ -123,28 +141,33 @@ class _Loop:
 
     def train_epoch(self, x: Arrays, y: Arrays, index: Array) -> dict[str, float]:
         """Take one step a batch over all examples in the given order; the mean loss and the metrics."""
-        if not self._warmed:
-            self._run_first(x, y, index)
+        self.warm_up(x, y, index)
         self._reset()
-        for stack in _chunks(x, y, index, self._config.batch_size):
-            self._train_stack(*stack)
-        return self._logs()
+        for stack in chunks(x, y, index, self._config.batch_size):
+            self.train_stack(*stack)
+        return self.logs()
 
     def validate(self, x: Arrays, y: Arrays) -> dict[str, float]:
         """Loss and metrics over all examples, in batches as large as serve."""
         self._reset()
         size = fixed_batch(self._model) or max(self._config.batch_size, VALIDATION_BATCH)
-        for stack in _chunks(x, y, np.arange(rows(x)), size):
-            self._evaluate(*stack)
-        return self._logs()
+        for stack in chunks(x, y, np.arange(rows(x)), size):
+            self.judge_stack(*stack)
+        return self.logs()
 
-    def _train_stack(self, x: Arrays, y: Arrays) -> None:
+    def train_stack(self, x: Arrays, y: Arrays) -> None:
+        """Take one step for each batch of a stack `(steps, batch, ...)`."""
         # XLA compiles anew for every shape: odd sizes go through the plain graph, which takes any.
         first = next(iter(each(x).values()))
         whole = first.shape[1] == self._config.batch_size and first.shape[0] > 1
         (self._train if whole else self._train_tail)(x, y)
 
-    def _logs(self) -> dict[str, float]:
+    def judge_stack(self, x: Arrays, y: Arrays) -> None:
+        """Add each batch of a stack `(steps, batch, ...)` to loss and metrics."""
+        self._evaluate(x, y)
+
+    def logs(self) -> dict[str, float]:
+        """Loss and metrics since they were reset, over the parts of all replicas."""
         logs = {"loss": self._loss.result()} | {
             name: value for name, value in self._model.get_metrics_result().items() if name != "loss"
         }
@@ -154,18 +177,20 @@ class _Loop:
         self._loss.reset_state()
         self._model.reset_metrics()
 
-    def _step(self, x: Any, y: Any) -> None:
-        predicted, loss = gradient_step(self._model, x, y)
-        self._update(x, y, predicted, loss)
+    def _step(self, x: Any, y: Any, part: Part | None = None) -> None:
+        predicted, loss = gradient_step(self._model, x, y, part.weight if part else None)
+        self._update(x, y, predicted, loss, part)
 
-    def _judge(self, x: Any, y: Any) -> None:
+    def _judge(self, x: Any, y: Any, part: Part | None = None) -> None:
         model = self._model
         predicted = model(x, training=False)
-        self._update(x, y, predicted, model.compute_loss(x=x, y=y, y_pred=predicted, training=False))
+        self._update(x, y, predicted, model.compute_loss(x=x, y=y, y_pred=predicted, training=False), part)
 
-    def _update(self, x: Any, y: Any, predicted: Any, loss: Any) -> None:
+    def _update(self, x: Any, y: Any, predicted: Any, loss: Any, part: Part | None) -> None:
         import tensorflow as tf
 
+        if part:
+            (x, y, predicted), loss = part.own((x, y, predicted)), part.in_the_mean(loss)
         self._loss.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
         self._model.compute_metrics(x, y, predicted)
 
@@ -191,25 +216,27 @@ class _Loop:
 
             return chunk
 
+        step: Callable[[Any, Any], None] = self._team.on_all(self._step) if self._team else self._step
+        judging: Callable[[Any, Any], None] = self._team.on_all(self._judge) if self._team else self._judge
         if self.mode == "eager":
-            self._train = self._train_tail = eagerly(self._step)
-            self._evaluate = eagerly(self._judge)
+            self._train = self._train_tail = eagerly(step)
+            self._evaluate = eagerly(judging)
             return
-        train, judge = over(self._step), over(self._judge)
+        train, judge = over(step), over(judging)
         self._train_tail = tf.function(train, reduce_retracing=True)
         self._evaluate = tf.function(judge, reduce_retracing=True)
         self._train = tf.function(train, jit_compile=True, reduce_retracing=True) if self.mode == "xla" else self._train_tail
 
-    def _run_first(self, x: Arrays, y: Arrays, index: Any) -> None:
+    def warm_up(self, x: Arrays, y: Arrays, index: Array) -> None:
         """Find out what the model can be compiled to: one real chunk, whose effects are taken back."""
         # Only compilation is tried out. What also fails eagerly is the user's error and surfaces as such.
         while not self._warmed:
             with put_back([*self._model.variables, *self._model.optimizer.variables]):
                 try:
-                    self._train_stack(*next(_chunks(x, y, index, self._config.batch_size)))
+                    self.train_stack(*next(chunks(x, y, index, self._config.batch_size)))
                     self._warmed = True
                 except Exception as error:
-                    if self.mode == "eager":
+                    if self.mode == "eager" or (self._team and self._team.group.lost(error)):
                         raise
                     slower = "graph" if self.mode == "xla" else "eager"
                     reason = why_not_compiled(error)
@@ -218,11 +245,14 @@ class _Loop:
                     self._compile()
 
 
-def _mode_for(model: Any, config: TrainingConfig) -> str:
+def _mode_for(model: Any, config: TrainingConfig, distributed: bool) -> str:
     """XLA where it pays on a CPU: small models of dense layers. Convolutions and recurrences are faster without it.
 
-    A rule by the model alone, never by the clock: the same run must take the same path, or its bits differ.
+    A rule by the model alone, never by the clock: the same run must take the same path, or its bits differ. Replicas add up
+    their gradients in a way that XLA can't compile.
     """
+    if distributed:
+        return "eager" if config.compiler == "eager" or model.run_eagerly else "graph"
     if config.compiler != "auto":
         return config.compiler
     if model.run_eagerly:
@@ -232,20 +262,28 @@ def _mode_for(model: Any, config: TrainingConfig) -> str:
     return "xla" if dense and not recurrent and model.count_params() <= _XLA_MAX_PARAMETERS else "graph"
 
 
-def _chunks(x: Arrays, y: Arrays, index: Array, batch: int) -> Iterator[tuple[Arrays, Arrays]]:
+def chunks(x: Arrays, y: Arrays, index: Array, batch: int) -> Iterator[tuple[Arrays, Arrays]]:
     """Stacks `(steps, batch, ...)` in the given order, as equal as they can be; last the short batch `(1, rest, ...)`."""
     count = rows(x)
-    bytes_a_step = batch * sum(a.nbytes // max(1, len(a)) for part in (x, y) for a in each(part).values())
-    steps = count // batch
-    most = max(1, _CHUNK_BYTES // max(1, bytes_a_step))
-    pieces = -(-steps // most)
-    size = -(-steps // pieces) if pieces else 0
-    for start in range(0, steps, size or 1):
+    steps, size = count // batch, _steps_a_chunk(x, y, batch)
+    for start in range(0, steps, size):
         n = min(size, steps - start)
         part = index[start * batch : (start + n) * batch]
         yield _stack(take(x, part), n), _stack(take(y, part), n)
     if rest := count - steps * batch:
         yield _stack(take(x, index[-rest:]), 1), _stack(take(y, index[-rest:]), 1)
+
+
+def count_chunks(x: Arrays, y: Arrays, batch: int) -> int:
+    """How many stacks `chunks` gives."""
+    steps, size = rows(x) // batch, _steps_a_chunk(x, y, batch)
+    return -(-steps // size) + (1 if rows(x) % batch else 0)
+
+
+def _steps_a_chunk(x: Arrays, y: Arrays, batch: int) -> int:
+    bytes_a_step = batch * sum(a.nbytes // max(1, len(a)) for part in (x, y) for a in each(part).values())
+    steps, most = rows(x) // batch, max(1, _CHUNK_BYTES // max(1, bytes_a_step))
+    return max(1, -(-steps // max(1, -(-steps // most))))
 
 
 def _stack(arrays: Arrays, steps: int) -> Arrays:

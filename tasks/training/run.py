@@ -19,6 +19,7 @@ from tasks.data.dataset import Array, each, take
 from tasks.errors import InputError, RoundtripError, TrainingFailed
 from tasks.references import place_of
 from tasks.training.checkpoints import Session
+from tasks.training.cluster import Follower
 from tasks.training.config import TrainingConfig
 from tasks.training.step import put_back
 
@@ -65,12 +66,14 @@ class Trained:
         history: What happened, epoch by epoch.
         metrics: Loss and metrics of the model as it is, on the validation data.
         run: Name of the run whose checkpoints can go once the model is stored; empty where none were kept.
+        follower: This worker, where several trained the model and another one stores it.
     """
 
     model: Any
     history: History
     metrics: dict[str, float]
     run: str = ""
+    follower: Follower | None = None
 
 
 Report = Callable[[Epoch], None]

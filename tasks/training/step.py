@@ -29,10 +29,16 @@ def build_optimizer(model: Any) -> None:
         model.optimizer.build(model.trainable_variables)
 
 
-def gradient_step(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
+def gradient_step(model: Any, x: Any, y: Any, weight: Any = None) -> tuple[Any, Any]:
     """Take one optimizer step on a batch; call it inside a `tf.function` for speed.
 
     Loss weights, regularization, several outputs and loss scaling are the model's and its optimizer's own.
+
+    Args:
+        model: Built and compiled.
+        x: Inputs, `(batch, ...)`.
+        y: Targets, `(batch, ...)`.
+        weight: What the loss counts in the sum over replicas, a scalar; by default there is nothing to sum.
 
     Returns:
         The predictions before the step and their loss (a scalar).
@@ -42,7 +48,7 @@ def gradient_step(model: Any, x: Any, y: Any) -> tuple[Any, Any]:
     with tf.GradientTape() as tape:
         predicted = model(x, training=True)
         loss = model.compute_loss(x=x, y=y, y_pred=predicted, training=True)
-        scaled = model.optimizer.scale_loss(loss)
+        scaled = model.optimizer.scale_loss(loss if weight is None else loss * tf.cast(weight, loss.dtype))
     variables = model.trainable_variables
     model.optimizer.apply(tape.gradient(scaled, variables), variables)
     return predicted, loss

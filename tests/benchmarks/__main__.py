@@ -11,23 +11,27 @@ import click
 BENCHMARKS = {
     "checkpoints": "tests.benchmarks.checkpoints",
     "inspection": "tests.benchmarks.inspection",
+    "kills": "tests.benchmarks.kills",
     "main-job": "tests.benchmarks.main_job",
     "production": "tests.benchmarks.production",
     "registry": "tests.benchmarks.registry",
     "scanners": "tests.benchmarks.scanners",
     "training": "tests.benchmarks.training",
     "transfer": "tests.benchmarks.transfer",
+    "workers": "tests.benchmarks.workers",
 }
 
 
 @click.command()
 @click.argument("name", type=click.Choice(list(BENCHMARKS)))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-@click.option("--rounds", default=3, show_default=True, help="Each contender runs so often, in turns; medians count.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Each contender runs so often, in turns; medians count (default: "
+              "3). kills: so many of them (default: 30).")  # fmt: skip
 @click.option("--large/--no-large", default=False, help="main-job: also with a model of 200 MB.")
-def main(name: str, as_json: bool, rounds: int, large: bool) -> None:
+def main(name: str, as_json: bool, rounds: int | None, large: bool) -> None:
     """Measure; exits 0 whether or not a bar holds, for timing decides no test."""
     module = import_module(BENCHMARKS[name])
+    rounds = rounds or getattr(module, "ROUNDS", 3)
     rows, bars = module.measure(rounds, large) if name == "main-job" else module.measure(rounds)
     document = {"name": name, "rows": rows, "bars": bars}
     if as_json:

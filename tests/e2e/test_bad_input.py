@@ -127,11 +127,11 @@ def test_a_prefect_server_where_nobody_listens_is_named(user: Home) -> None:
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/api"
     words = (f"The Prefect server at {url} does not answer", "PREFECT_API_URL")
-    assert_refused(user.run("return", "digits", PREFECT_API_URL=url), 4, *words)
+    assert_refused(user.run("run", "weights-h5", PREFECT_API_URL=url), 4, *words)
 
 
 def test_a_prefect_server_that_refuses_the_password_is_named(user: Home) -> None:
-    result = user.run("return", "digits", PREFECT_API_AUTH_STRING="some:body")
+    result = user.run("run", "weights-h5", PREFECT_API_AUTH_STRING="some:body")
     assert_refused(result, 4, "Prefect server", user.variables["PREFECT_API_URL"], "PREFECT_API_AUTH_STRING")
 
 

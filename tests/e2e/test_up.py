@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.e2e.commands import Home, listens, until
-from tests.e2e.production import PATIENCE, SMALL, Production
+from tests.e2e.production import ENDED, PATIENCE, SMALL, Production
 
 pytestmark = pytest.mark.e2e
 
@@ -151,8 +151,12 @@ def test_a_part_that_is_killed_comes_back_and_the_next_run_succeeds(
     production.completes("return", {"reference": f"{MODEL}@latest"})
 
 
-def test_after_the_supervisor_was_killed_status_says_so_and_up_heals(production: Production) -> None:
+def test_after_the_supervisor_was_killed_status_says_so_and_up_heals_and_begins_again_what_was_going_on(
+    production: Production, returned: dict[str, Any]
+) -> None:
     port = production.plan["port"]
+    going_on = production.submit("return", {"reference": f"{MODEL}@latest"})["id"]
+    production.reaches(going_on, {"PENDING", "RUNNING"})
     production.kill("supervisor")
 
     assert until(lambda: not listens(port), 30)
@@ -162,6 +166,8 @@ def test_after_the_supervisor_was_killed_status_says_so_and_up_heals(production:
     assert not production.up().document["already"]
     assert production.plan["port"] == port
     assert production.home.run("status").code == 0
+    # Its process died with all others, and before the server had heard a heartbeat: no automation knows of it.
+    assert production.reaches(going_on, ENDED)["state"]["type"] == "COMPLETED", production.complaint(going_on)
 
 
 def test_switches_of_the_ui_survive_a_new_installation(production: Production) -> None:

@@ -8,13 +8,14 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.production import contact, plan, supervisor
+from flows.production import contact, plan, supervisor, worker
 from flows.production.parts import MARK, Part, parts_of
 from flows.production.plan import Database, Plan, decide
 from tasks.errors import InputError
@@ -195,6 +196,61 @@ def test_a_log_that_grew_large_is_moved_under_the_feet_of_its_writer(monkeypatch
 
     assert log.read_text() == "second\n"
     assert log.with_name("part.log.1").read_text() == "first, and quite long\n"
+
+
+class _Server:
+    """A server with a pool, its workers and its runs, that notes which state each run was given."""
+
+    def __init__(self, runs: list[dict[str, Any]], *others: str, pools: Sequence[str] = ("roundtrip",)) -> None:
+        here = [{"name": name, "status": "ONLINE"} for name in ("local", *others)]
+        gone = {"name": "long-gone", "status": "OFFLINE"}
+        self.answers: dict[str, Any] = {
+            "/work_pools/filter": [{"name": name} for name in pools],
+            "/work_pools/roundtrip/workers/filter": [*here, gone],
+            "/flow_runs/filter": runs,
+        }
+        self.states: dict[str, str] = {}
+
+    def post(self, path: str, body: Any = None) -> Any:
+        if path.endswith("/set_state"):
+            self.states[path.split("/")[2]] = body["state"]["name"]
+            return None
+        return self.answers[path]
+
+
+def _run(identity: str, state: str, count: int = 1) -> dict[str, Any]:
+    return {"id": identity, "name": identity, "state_type": state, "state_name": state.capitalize(), "run_count": count}
+
+
+def test_runs_that_died_with_their_worker_are_begun_again_thrice_at_most_and_never_one_that_was_cancelled() -> None:
+    server = _Server(
+        [_run("a", "RUNNING"), _run("b", "PENDING", 0), _run("c", "RUNNING", 3), _run("d", "CANCELLING")],
+    )
+
+    worker.see_to_what_is_left(server)
+
+    assert server.states == {"a": "AwaitingRetry", "b": "AwaitingRetry", "c": "Crashed", "d": "Cancelled"}
+
+
+def test_a_run_whose_process_outlived_the_worker_goes_on() -> None:
+    environment = os.environ | {"PREFECT__FLOW_RUN_ID": "alive"}
+    process = subprocess.Popen([sys.executable, "-c", "input()"], env=environment, stdin=subprocess.PIPE)
+    try:
+        assert until(lambda: "alive" in contact.runs_with_a_process(), 10)
+        server = _Server([_run("alive", "RUNNING"), _run("dead", "RUNNING")])
+        worker.see_to_what_is_left(server)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert server.states == {"dead": "AwaitingRetry"}
+
+
+@pytest.mark.parametrize("server", [_Server([_run("a", "RUNNING")], "another"), _Server([_run("a", "RUNNING")], pools=())])
+def test_no_run_is_touched_that_may_be_another_workers(server: _Server) -> None:
+    worker.see_to_what_is_left(server)
+
+    assert server.states == {}
 
 
 def test_processes_of_dead_workers_are_found_by_their_mark() -> None:

@@ -7,7 +7,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from flows.commands.fidelity import _formats, _runner, _subjects
+from flows.commands.fidelity import _formats, _subjects
+from flows.runners import task_runner
 from flows.show_fidelity import Cells, table_view
 from tasks.definitions.families import FAMILIES
 from tasks.errors import InputError
@@ -87,10 +88,11 @@ def test_options_that_contradict_each_other_are_refused(arguments: tuple[object,
 
 
 def test_any_task_runner_of_prefects_can_be_named() -> None:
-    assert type(_runner("threads", 3)).__name__ == "ThreadPoolTaskRunner"
-    assert type(_runner("prefect.task_runners:ThreadPoolTaskRunner", 3)).__name__ == "ThreadPoolTaskRunner"
-    with pytest.raises(InputError, match="no module 'nowhere'"):
-        _runner("nowhere:Runner", 1)
+    for name in ("threads", "prefect.task_runners:ThreadPoolTaskRunner"):
+        with task_runner(name, 3) as runner:
+            assert type(runner).__name__ == "ThreadPoolTaskRunner"
+    with pytest.raises(InputError, match="no module 'nowhere'"), task_runner("nowhere:Runner", 1):
+        pass
 
 
 def test_formats_are_those_named_or_all() -> None:

@@ -22,7 +22,7 @@ def test_chunks_hold_every_example_once_in_order(rows: int, batch: int, most: in
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_CHUNK_BYTES", most * batch * ROW_BYTES)
-        chunks: list[Any] = list(loop._chunks(x, y, index, batch))
+        chunks: list[Any] = list(loop.chunks(x, y, index, batch))
 
     np.testing.assert_array_equal(np.concatenate([part.reshape(-1) for _, part in chunks]), index)
     np.testing.assert_array_equal(np.concatenate([part.reshape(-1, 3) for part, _ in chunks]), x[index])
@@ -34,7 +34,7 @@ def test_chunks_are_bounded_and_only_the_last_batch_is_short(rows: int, batch: i
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "_CHUNK_BYTES", most * batch * ROW_BYTES)
-        shapes = [np.asarray(part).shape for _, part in loop._chunks(x, y, np.arange(rows), batch)]
+        shapes = [np.asarray(part).shape for _, part in loop.chunks(x, y, np.arange(rows), batch)]
 
     whole, rest = divmod(rows, batch)
     assert [shape[0] for shape in shapes if shape[1] == batch] == [n for n, _ in shapes][: len(shapes) - bool(rest)]
@@ -45,7 +45,7 @@ def test_chunks_are_bounded_and_only_the_last_batch_is_short(rows: int, batch: i
 
 def test_chunks_keep_the_names_of_several_inputs() -> None:
     x = {"a": np.zeros((10, 2)), "b": np.zeros((10, 5))}
-    chunks: Any = list(loop._chunks(x, np.zeros(10), np.arange(10), 5))
+    chunks: Any = list(loop.chunks(x, np.zeros(10), np.arange(10), 5))
     assert {name: part.shape for name, part in chunks[0][0].items()} == {"a": (2, 5, 2), "b": (2, 5, 5)}
 
 

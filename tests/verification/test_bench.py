@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.crew import Stopped
 from tasks.verification.fidelity import Bench, Cell, Limits, Subject
-from tasks.verification.fidelity.bench import Stopped
 
 FORMATS = ["saved-model", "weights-h5", "full-h5"]
 PATIENT = Limits(seconds=300)
@@ -110,7 +110,7 @@ def test_a_bench_that_is_stopped_ends_its_work_and_takes_no_more() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    while not bench._working:
+    while not bench._crew._working:
         time.sleep(0.01)
     bench.stop()
     thread.join()

@@ -1,10 +1,10 @@
 """Garbage collection: first a plan that changes nothing, then its execution, which looks again before each removal.
 
-Taken are versions that no retention policy keeps, what dead publishers left, what is left of removed versions, uploads that
-were never finished, checkpoints of runs that nobody resumed, and the store's own probes. Never taken: a version that an
-alias points at or that is being promoted, and one that is being published. Alive is a publisher of which the server got
-anything in the last `leftovers_older_than`, by the server's clock, and a training likewise in the last
-`checkpoints_older_than`. Even one that is taken for dead wrongly loses only its unpublished files, and is told so.
+Taken are versions that no retention policy keeps, trials of sweeps whose time is over, what dead publishers left, what is
+left of removed versions, uploads that were never finished, checkpoints of runs that nobody resumed, and the store's own
+probes. Never taken: a version that an alias points at or that is being promoted, and one that is being published. Alive is a
+publisher of which the server got anything in the last `leftovers_older_than`, by the server's clock, and a training likewise
+in the last `checkpoints_older_than`. Even one that is taken for dead wrongly loses only its unpublished files, and is told.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from tasks.errors import ConflictError, NotFoundError, PinnedError
-from tasks.storage import index, layout
+from tasks.storage import index, layout, trials
 from tasks.storage.parallel import in_parallel
 from tasks.storage.store import Store, Upload
 from tasks.storage.upkeep import inventory
@@ -34,15 +34,15 @@ from tasks.storage.upkeep.removal import (
 from tasks.storage.upkeep.retention import Known, Retention, age_text, rounded, split
 from tasks.storage.versions import read_manifest
 
-What = Literal["version", "leftover", "remains", "upload", "checkpoints", "probe"]
+What = Literal["version", "trial", "leftover", "remains", "upload", "checkpoints", "probe"]
 
 
 class Removal(BaseModel):
     """One thing that is to go.
 
     Attributes:
-        what: A version; what a publisher left that never committed; what is left of a version that was removed; an upload
-            that was not finished; the checkpoints of a run; a probe of the store.
+        what: A version; one that a sweep published and did not choose; what a publisher left that never committed; what is
+            left of a version that was removed; an unfinished upload; the checkpoints of a run; a probe of the store.
         subject: `model@version`, a key, or a prefix.
         why: For people.
         objects: Objects and unfinished uploads in it.
@@ -180,7 +180,10 @@ def _plan_model(store: Store, there: Inventory, retention: Retention, now: datet
         subject = f"{there.model}@{version}"
         if contents.committed and not contents.marked:
             assert contents.manifest is not None
-            known.append(Known(version, contents.manifest.modified))
+            if contents.trial is not None and trials.expires(store, there.model, version):
+                _plan_trial(store, subject, contents, now, found)
+            else:
+                known.append(Known(version, contents.manifest.modified))
             found.removals.extend(_old_uploads(store, contents, retention.leftovers_older_than, now))
             if not contents.listed:
                 found.unlisted.append(subject)
@@ -206,6 +209,26 @@ def _plan_model(store: Store, there: Inventory, retention: Retention, now: datet
         if version not in there.versions or not there.versions[version].committed:
             found.broken.append(f"{there.model}@{alias}")
     return found
+
+
+def _plan_trial(store: Store, subject: str, contents: Contents, now: datetime, found: _OfModel) -> None:
+    """A trial that nobody wants. Policies neither count nor take it: it goes when its time is over."""
+    assert contents.trial is not None
+    assert contents.manifest is not None
+    trial = trials.read(store, contents.trial.key)
+    over = now - contents.trial.modified - timedelta(seconds=trial.seconds)
+    if over < timedelta(0):
+        found.kept["a trial of a sweep, for a while"] += 1
+        return
+    found.removals.append(
+        Removal(
+            what="trial",
+            subject=subject,
+            why=f"not the one that the sweep {trial.sweep} chose; its time was over {age_text(rounded(over))} ago",
+            objects=contents.objects + 1,
+            bytes=contents.bytes + contents.manifest.size,
+        )
+    )
 
 
 def _plan_invisible(
@@ -282,6 +305,8 @@ def _remove(store: Store, removal: Removal, retention: Retention) -> Freed:
     model, _, version = removal.subject.partition("@")
     if removal.what == "leftover":
         return remove_leftover(store, model, version, retention.leftovers_older_than)
+    if removal.what == "trial" and not trials.expires(store, model, version):
+        raise ConflictError(f"{model}@{version} was chosen or promoted meanwhile.")
     return remove_version(store, model, version)
 
 

@@ -28,6 +28,7 @@ class Contents:
         objects: How many there are in its folder, the manifest aside, and beside it: verdicts, holds, lines of the index.
         newest: When the server got the last of them.
         listed: It has its line in the index. `marked`: the index says that it was removed.
+        trial: What makes it a trial of a sweep.
     """
 
     manifest: StoredObject | None = None
@@ -36,6 +37,7 @@ class Contents:
     newest: datetime | None = None
     listed: bool = False
     marked: bool = False
+    trial: StoredObject | None = None
     uploads: list[Upload] = field(default_factory=list)
 
     @property
@@ -99,10 +101,7 @@ def take(store: Store, model: str, uploads: Iterable[Upload]) -> Inventory:
         elif room == "checkpoints":
             runs.setdefault(version, Contents()).add(each)
         elif room in {"versions", "verdicts", "holds"} and layout.is_version(version):
-            if each.key == layout.manifest(model, version):
-                of(version).manifest = each
-            else:
-                of(version).add(each)
+            _add(of(version), model, version, each)
     for upload in uploads:
         _, room, which = upload.key.split("/")[:3]
         (of(which) if room == "versions" else runs.setdefault(which, Contents())).uploads.append(upload)
@@ -116,6 +115,15 @@ def of_a_model(upload: Upload) -> bool:
     if len(parts) < _BUNDLE_DEPTH or not layout.is_model(parts[0]):
         return False
     return parts[1] == "checkpoints" or (parts[1] == "versions" and layout.is_version(parts[2]))
+
+
+def _add(contents: Contents, model: str, version: str, each: StoredObject) -> None:
+    if each.key == layout.manifest(model, version):
+        contents.manifest = each
+        return
+    contents.add(each)
+    if each.key == layout.trial(model, version):
+        contents.trial = each
 
 
 def _add_line(versions: dict[str, Contents], name: str, each: StoredObject) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.children import Child, ChildDied
+from tasks.crew import Crew, Stopped
 from tasks.errors import RoundtripError
 from tasks.storage import Manifest
 from tasks.verification.fidelity.cells import (
@@ -38,20 +39,11 @@ class OutOfTime(RoundtripError):
     kind = "out-of-time"
 
 
-class Stopped(RoundtripError):
-    """The bench was stopped while it worked."""
-
-    kind = "stopped"
-
-
 class Bench:
     """Where rows are measured, any number of them side by side, in threads of this process."""
 
     def __init__(self, module: str = MODULE) -> None:
-        self._module = module
-        self._lock = threading.Lock()
-        self._working: set[Child] = set()
-        self._stopped = False
+        self._crew = Crew(module)
 
     @classmethod
     @cache
@@ -82,10 +74,7 @@ class Bench:
 
     def stop(self) -> None:
         """End every piece of work; rows that wait for one raise `Stopped`."""
-        with self._lock:
-            self._stopped = True
-            for child in self._working:
-                child.kill()
+        self._crew.stop()
 
     def _work(self, job: str, task: Any, limits: Limits) -> Iterator[dict[str, Any]]:
         """Have a process of its own do something; what it reports.
@@ -96,29 +85,19 @@ class Bench:
             OutOfTime: It was ended, for it said nothing for too long.
             Stopped: It was ended, for nobody wants to know any more.
         """
-        with self._lock:  # requests to the nursery must not mix
-            if self._stopped:
-                raise Stopped("It was stopped.")
-            child = Child(self._module)
-            _ = child.pid  # it is there now, and can be ended from any thread
-            self._working.add(child)
-        watch = _Watch(child, limits.seconds)
-        try:
-            child.send({"do": job, "task": task.model_dump(mode="json"), "bytes": limits.bytes})
-            for event in child.events():
-                watch.heard()
-                yield event
-        except ChildDied as death:
-            if self._stopped:
-                raise Stopped("It was stopped.") from death
-            if watch.rang:
-                raise OutOfTime(f"It took longer than the limit of {limits.seconds:g} s and was ended.") from death
-            raise
-        finally:
-            watch.end()
-            with self._lock:
-                self._working.discard(child)
-            child.end()
+        with self._crew.child() as child:
+            watch = _Watch(child, limits.seconds)
+            try:
+                child.send({"do": job, "task": task.model_dump(mode="json"), "bytes": limits.bytes})
+                for event in child.events():
+                    watch.heard()
+                    yield event
+            except ChildDied as death:
+                if watch.rang:
+                    raise OutOfTime(f"It took longer than the limit of {limits.seconds:g} s and was ended.") from death
+                raise
+            finally:
+                watch.end()
 
 
 class _Watch:

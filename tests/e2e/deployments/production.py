@@ -182,11 +182,11 @@ def running(command: str, environment: Mapping[str, str], output: Path) -> Itera
         except subprocess.TimeoutExpired:
             process.kill()
         process.wait()
-        left = _marked(mark)
+        left = _with(MARK, mark)
         for orphan in left:
             orphan.kill()
         psutil.wait_procs(left, timeout=10)
-        assert not _marked(mark)
+        assert not _with(MARK, mark)
 
 
 def eventually(look: Callable[[], T], what: str, context: Callable[[], str] = str, seconds: float = 240.0) -> T:
@@ -205,11 +205,17 @@ def _argv(command: str) -> list[str]:
     return [str(Path(sys.executable).with_name(name)), *arguments]
 
 
-def _marked(mark: str) -> list[psutil.Process]:
+def processes_of(run: Mapping[str, Any]) -> list[psutil.Process]:
+    """The processes of a flow run, and all that they started."""
+    return _with("PREFECT__FLOW_RUN_ID", run["id"])
+
+
+def _with(variable: str, value: str) -> list[psutil.Process]:
+    """The processes that have a variable in their environment."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == mark:
+            if process.environ().get(variable) == value:
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             continue

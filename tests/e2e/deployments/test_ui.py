@@ -6,14 +6,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as NotThere
 
-from tasks.storage import Store, list_versions
+from tasks.storage import Retention, Store, carry_out, layout, list_versions, plan
 from tests.e2e.deployments import production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
@@ -71,6 +71,31 @@ def test_a_person_starts_a_run_by_the_form_and_finds_its_card_and_its_verdict(
     assert {(e["roundtrip_model"], e["roundtrip_flow_run"]) for e in epochs} == {("digits", run.rpartition("/")[2])}
     published = [line for line in lines if line.get("roundtrip_version") == version]
     assert len({line["roundtrip_flow_run"] for line in published}) == 2
+
+
+def test_a_run_that_a_person_cancels_stops_training_and_leaves_nothing_that_gc_does_not_find(
+    page: Page, worker: production.Worker, prefect: production.Prefect, store: Store
+) -> None:
+    endless = production.SMALL | {"training": {"epochs": 100_000, "compiler": "eager", "checkpoint_epochs": 1}}
+    run = prefect.run(prefect.deployment("weights-h5"), endless | {"name": "digits"}).raise_for_status().json()
+    checkpoints = layout.checkpoints("digits")
+    production.eventually(lambda: store.keys(checkpoints), "a checkpoint", lambda: production.tail(worker.output))
+    assert production.processes_of(run)
+
+    page.goto(f"{prefect.environment['PREFECT_API_URL'].removesuffix('/api')}/v2/runs/flow-run/{run['id']}")
+    page.get_by_role("button", name="Open menu").click()
+    page.get_by_role("menuitem", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel Flow Run").click()
+
+    production.eventually(
+        lambda: prefect.state(run)["type"] == "CANCELLED", "its end", lambda: production.tail(worker.output)
+    )
+    production.eventually(lambda: not production.processes_of(run), "the end of its processes")
+    assert store.folders(layout.versions("digits")) == []
+    assert store.keys(checkpoints), "whoever retries it goes on from here"
+    at_once = Retention(leftovers_older_than=timedelta(0), checkpoints_older_than=timedelta(0))
+    carry_out(store, plan(store, at_once, ["digits"]))
+    assert store.keys("digits/") == [] and list(store.uploads("digits/")) == []
 
 
 def test_the_form_refuses_what_is_out_of_bounds_or_no_choice(page: Page, prefect: production.Prefect) -> None:

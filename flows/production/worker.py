@@ -1,0 +1,73 @@
+"""The worker: it first sees to what the worker before it left unfinished, then becomes Prefect's.
+
+A run that died with its worker says nothing any more. Prefect's server learns of that from missing heartbeats, after two
+minutes; and never, where it died in the same moment as they and had not handled the first one yet, as all do that die with
+the supervisor. Here it can be looked up: a run that no process carries is over. It is begun again, and goes on from its
+checkpoint; one that died three times is marked *Crashed*.
+
+`python -m flows.production.worker` does both; the plan must be there, and a server that answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.production.api import Api
+from flows.production.contact import runs_with_a_process
+from flows.production.drain import going_on
+from flows.production.parts import POOL, WORKER
+from flows.production.plan import Plan
+
+_ATTEMPTS = 3
+_GONE = "Its process is gone, and so is the worker that had begun it."
+
+log = logging.getLogger("worker")
+
+
+def see_to_what_is_left(api: Api) -> None:
+    """Begin again, or mark, the runs of our pool that nobody carries any more.
+
+    Where another worker is at the pool, it may be about to start a process for a run that has none yet, or have it where we
+    can't see it: then all is left to the automations.
+    """
+    if POOL not in {pool["name"] for pool in api.post("/work_pools/filter")} or not Path("/proc/self/environ").exists():
+        return
+    others = {w["name"] for w in api.post(f"/work_pools/{POOL}/workers/filter") if w["status"] == "ONLINE"} - {WORKER}
+    if others:
+        log.info("Runs without a process are left to the automations, for %s is at the pool too", ", ".join(sorted(others)))
+        return
+    carried = runs_with_a_process()
+    for run in going_on(api):
+        if run["id"] not in carried:
+            state = _state_after(run)
+            # Whatever its state, and whatever slot it holds: that is given back.
+            api.post(f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+            log.warning("%s was left %s and is %s now", run["name"], run["state_name"], state["name"])
+
+
+def _state_after(run: dict[str, Any]) -> dict[str, str]:
+    """What becomes of a run whose process is gone."""
+    if run["state_type"] == "CANCELLING":
+        return {"type": "CANCELLED", "name": "Cancelled", "message": _GONE}
+    if run["run_count"] >= _ATTEMPTS:
+        return {"type": "CRASHED", "name": "Crashed", "message": f"{_GONE} It was begun {run['run_count']} times."}
+    return {"type": "SCHEDULED", "name": "AwaitingRetry", "message": f"{_GONE} It is begun again."}
+
+
+def main() -> None:
+    """See to the runs, and become Prefect's worker."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    plan = Plan.load()
+    assert plan is not None
+    # Where the server has no database now, this fails, and the supervisor tries again.
+    see_to_what_is_left(Api(plan))
+    arguments = ("-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER)
+    os.execv(sys.executable, (sys.executable, *arguments))
+
+
+if __name__ == "__main__":
+    main()

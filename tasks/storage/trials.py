@@ -1,0 +1,75 @@
+"""Trials: versions that a sweep publishes so that the best of them can be chosen. The others expire.
+
+`trial.json` is in a version's folder before the version is committed, `trial-chosen.json` once it was chosen. Both are
+written once, by put-if-absent, and a list shows them, so `gc` knows what may go without reading a manifest.
+
+Guarantee: whoever dies, and whenever, `latest` points at no trial that was not chosen, unless somebody promotes it by name;
+one that was neither chosen nor promoted goes by `gc` when its time is over, and no earlier; whatever was chosen or ever
+promoted is a version like any other.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field, ValidationError
+
+from tasks.errors import NotFoundError, UnsafeError
+from tasks.storage import layout
+from tasks.storage.holds import entries, is_committed
+from tasks.storage.store import Store
+
+
+class Trial(BaseModel):
+    """What makes a version a trial.
+
+    Attributes:
+        sweep: Id of the sweep that published it.
+        seconds: So long after it was published it stays, by the server's clock.
+    """
+
+    model_config = {"frozen": True}
+
+    sweep: str
+    seconds: float = Field(gt=0)
+
+
+def mark(store: Store, model: str, version: str, trial: Trial) -> None:
+    """Make a version a trial that is not committed yet; again is no error."""
+    store.put_if_absent(layout.trial(model, version), trial.model_dump_json().encode())
+
+
+def choose(store: Store, model: str, version: str, why: bytes) -> None:
+    """Let a trial be a version like any other; `why` is kept, and holds the id of the sweep that chose.
+
+    Raises:
+        NotFoundError: The version is not there any more.
+    """
+    store.put_if_absent(layout.chosen(model, version), why)
+    if not is_committed(store, model, version):
+        raise NotFoundError(
+            f"{model}@{version} was chosen, and is not there any more: its time was over, and `gc` removed it. "
+            "Give a sweep that takes so long a larger --keep."
+        )
+
+
+def is_open(store: Store, model: str, version: str) -> bool:
+    """Whether a version is a trial that was not chosen; one list request.
+
+    No request for the key itself: who may list only below a prefix is denied what is not there.
+    """
+    return store.keys(layout.trials(model, version), limit=2) == [layout.trial(model, version)]
+
+
+def expires(store: Store, model: str, version: str) -> bool:
+    """Whether a version goes when its time is over: a trial that was not chosen, and that nobody ever promoted."""
+    if not is_open(store, model, version):
+        return False
+    log = entries(store, model, version, limit=1)
+    return not log or log[0][1].kind == "removal"  # one that was begun and not finished
+
+
+def read(store: Store, key: str) -> Trial:
+    """What is written at the key of a trial, which anybody with a key to the store may have written."""
+    try:
+        return Trial.model_validate_json(store.get(key))
+    except ValidationError as error:
+        raise UnsafeError(f"{store.uri(key)} makes no version a trial: {error.errors()[0]['msg']}.") from None
