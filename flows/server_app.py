@@ -1,10 +1,19 @@
-"""What uvicorn serves: Prefect's own application, imported without garbage collection, which takes a fifth off its start."""
+"""What uvicorn serves: Prefect's own application, imported without garbage collection, which takes a fifth off its start.
+
+Run as a program it makes tables and blocks and ends: where several processes serve, all would make them at once, fail on
+one another's, and take the server with them.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import multiprocessing
+import os
+import sys
 from typing import Any
 
 from tasks.children import quick_imports
+from tasks.nursery import die_with_parent
 
 with quick_imports():
     from prefect.server.api import server
@@ -12,5 +21,25 @@ with quick_imports():
 
 def create_app() -> Any:
     """Prefect's API as an ASGI application."""
+    manager = multiprocessing.parent_process()
+    if manager:  # one of uvicorn's several: it must not outlive the one that owns the port
+        die_with_parent()
+        if os.getppid() != manager.pid:
+            sys.exit("The process that started this one is gone already.")
     with quick_imports():
         return server.create_app()
+
+
+async def make_database() -> None:
+    """What Prefect's server does with its database when it starts."""
+    from prefect.server.database import provide_database_interface
+    from prefect.server.models.block_registration import run_block_auto_registration
+
+    database = provide_database_interface()
+    await database.create_db()
+    async with await database.session() as session:
+        await run_block_auto_registration(session=session)
+
+
+if __name__ == "__main__":
+    asyncio.run(make_database())

@@ -16,6 +16,7 @@ COMMANDS = {
     "reverify": "flows.commands.reverify:reverify",
     "fidelity": "flows.commands.fidelity:fidelity",
     "matrix": "flows.commands.matrix:matrix",
+    "fan-out": "flows.commands.fan_out:fan_out",
     "list": "flows.commands.registry:list_",
     "show": "flows.commands.registry:show",
     "promote": "flows.commands.aliases:promote",

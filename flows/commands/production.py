@@ -41,6 +41,11 @@ _SAY_SECONDS = 5.0
     envvar="ROUNDTRIP_REDIS",
     help="Redis between the server and its services, which become a process of their own. Needs --postgres.",
 )
+@click.option(
+    "--api-servers",
+    type=click.IntRange(1, 64),
+    help="Processes that answer at the one port; more than one needs --redis. Default: 1.",
+)
 @click.option("--foreground", is_flag=True, help="Stay, and stop everything at the end: for systemd and other managers.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds until all is up.")
 @common
@@ -48,6 +53,7 @@ def up(
     port: int | None,
     postgres: str | None,
     redis: str | None,
+    api_servers: int | None,
     foreground: bool,
     timeout: float,
     as_json: bool,
@@ -62,13 +68,14 @@ def up(
     While it is up, the other commands (`run`, `return`, `list`) use its server and its store by themselves. With
     ROUNDTRIP_STORE set, its worker uses that store in place of the embedded one.
 
-    --postgres and --redis are remembered; `off` goes back. A URL with a password belongs into the variables
-    ROUNDTRIP_POSTGRES and ROUNDTRIP_REDIS, for everybody on the machine can read arguments.
+    --postgres, --redis and --api-servers are remembered; `off` (and 1) goes back. A URL with a password belongs into the
+    variables ROUNDTRIP_POSTGRES and ROUNDTRIP_REDIS, for everybody on the machine can read arguments.
 
     \b
     Examples:
       python -m flows up
       python -m flows up --postgres start --redis start
+      python -m flows up --postgres start --redis start --api-servers 2
       python -m flows up --foreground        (deployments/README.md has a systemd unit)
     """
     quiet(debug)
@@ -84,7 +91,7 @@ def up(
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     began = time.monotonic()
     with locked(folder() / "up.lock"):
-        plan, supervisor = rise.begin(rise.Wishes(port, postgres, redis), detached=not foreground)
+        plan, supervisor = rise.begin(rise.Wishes(port, postgres, redis, api_servers), detached=not foreground)
         if supervisor is None and foreground:
             raise UnreachableError("It is up already, in the background. Run `python -m flows down` first.")
         with _ended_unless_up(supervisor):

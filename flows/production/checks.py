@@ -146,7 +146,8 @@ def _server(plan: Plan) -> Answer:
         return Answer(False, str(error), addresses)
     if b"<html" not in (_get(plan.ui) or b"").lower():
         return Answer(False, f"{plan.ui} shows no UI", addresses)
-    return Answer(True, plan.ui, addresses)
+    several = f", {plan.api_servers} processes" if plan.api_servers > 1 else ""
+    return Answer(True, plan.ui + several, addresses)
 
 
 def _process(state: Mapping[str, Any], part: str) -> Answer:

@@ -6,6 +6,7 @@ those that hold it.
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -65,7 +66,9 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
     )  # fmt: skip
     server = clean | _server_environment(plan)
     if plan.redis:
-        found.append(Part("server", uvicorn, server | {"PREFECT__SERVER_WEBSERVER_ONLY": "1"}, needs))
+        only = server | {"PREFECT__SERVER_WEBSERVER_ONLY": "1"}
+        command = _several(uvicorn, plan) if plan.api_servers > 1 else uvicorn
+        found.append(Part("server", command, only, needs))
         services = (sys.executable, "-m", "prefect", "server", "services", "start")
         found.append(Part("services", services, server, ("server",), signal.SIGINT))
     else:
@@ -75,6 +78,15 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
     here = _SWIFT | clean | client_environment(plan) | {MARK: str(folder())}
     found.append(Part("worker", worker, here, ("server",)))
     return found
+
+
+def _several(uvicorn: tuple[str, ...], plan: Plan) -> tuple[str, ...]:
+    """Several processes at one port; tables and blocks are made before by one alone."""
+    # It kills a process that does not answer within 5 s by default, which on a busy machine is a healthy one too.
+    several = (*uvicorn, "--workers", str(plan.api_servers), "--timeout-worker-healthcheck", "20")
+    if _database_is_made(plan):
+        return several
+    return ("sh", "-c", f"{shlex.join((sys.executable, '-m', 'flows.server_app'))} && exec {shlex.join(several)}")
 
 
 def without_foreign(environment: Mapping[str, str]) -> dict[str, str]:
@@ -120,7 +132,7 @@ def _own_database(plan: Plan) -> Path | None:
 
 def _server_environment(plan: Plan) -> dict[str, str]:
     home = folder() / "prefect"
-    unmade = str(not _database_is_made(plan))
+    unmade = str(plan.api_servers == 1 and not _database_is_made(plan))  # `_several` does it before
     environment = {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": plan.postgres.url

@@ -48,6 +48,7 @@ class Plan:
         store: `s3://bucket/prefix`, as ROUNDTRIP_STORE said; empty for the embedded one.
         postgres: In place of SQLite.
         redis: Between the server and its services, which then are a process of their own.
+        api_servers: Processes that answer at the one port.
     """
 
     port: int
@@ -55,6 +56,7 @@ class Plan:
     store: str = ""
     postgres: Database | None = None
     redis: Database | None = None
+    api_servers: int = 1
 
     @property
     def ui(self) -> str:
@@ -97,7 +99,12 @@ def logs_folder() -> Path:
 
 
 def decide(
-    before: Plan | None, port: int | None, postgres: str | None, redis: str | None, environment: Mapping[str, str]
+    before: Plan | None,
+    port: int | None,
+    postgres: str | None,
+    redis: str | None,
+    environment: Mapping[str, str],
+    api_servers: int | None = None,
 ) -> Plan:
     """A plan for a production that is not running now; what is not asked for stays as it was.
 
@@ -107,9 +114,10 @@ def decide(
         postgres: A URL, `start`, `off`, or None for what it was.
         redis: The same.
         environment: Where ROUNDTRIP_STORE is looked up.
+        api_servers: How many, or None for what it was.
 
     Raises:
-        InputError: The port is taken, or a URL is none.
+        InputError: The port is taken, a URL is none, or what is asked for needs what is not.
     """
     chosen = Plan(
         port=_ui_port(before, port),
@@ -117,11 +125,17 @@ def decide(
         store=environment.get(STORE_VARIABLE, ""),
         postgres=_database("--postgres", before.postgres if before else None, postgres, _POSTGRES, _own_postgres),
         redis=_database("--redis", before.redis if before else None, redis, _REDIS, _own_redis),
+        api_servers=api_servers or (before.api_servers if before else 1),
     )
     if chosen.redis and not chosen.postgres:
         raise InputError(
             "--redis puts the server's services into a process of their own, and two processes on SQLite lock each other "
             "out. Add --postgres."
+        )
+    if chosen.api_servers > 1 and not chosen.redis:
+        raise InputError(
+            f"--api-servers {chosen.api_servers}: several processes hear of one another's events through Redis alone. Add "
+            "--redis, or go back to --api-servers 1."
         )
     return chosen
 

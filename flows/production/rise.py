@@ -34,6 +34,7 @@ class Wishes:
     port: int | None = None
     postgres: str | None = None
     redis: str | None = None
+    api_servers: int | None = None
 
 
 def begin(wishes: Wishes, *, detached: bool) -> tuple[Plan, subprocess.Popen[bytes] | None]:
@@ -52,7 +53,7 @@ def begin(wishes: Wishes, *, detached: bool) -> tuple[Plan, subprocess.Popen[byt
         _must_match(before, wishes)
         return before, None
     contact.kill_what_is_left()
-    plan = decide(before, wishes.port, wishes.postgres, wishes.redis, os.environ)
+    plan = decide(before, wishes.port, wishes.postgres, wishes.redis, os.environ, wishes.api_servers)
     for place in (folder(), logs_folder(), folder() / "prefect"):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if plan.postgres and plan.postgres.port:
@@ -135,6 +136,8 @@ def _must_match(plan: Plan, wishes: Wishes) -> None:
             raise InputError(f"It is up already, with another --{name}. {first}")
     if wishes.port not in {None, plan.port}:
         raise InputError(f"It is up already, on port {plan.port}. {first}")
+    if wishes.api_servers not in {None, plan.api_servers}:
+        raise InputError(f"It is up already, with --api-servers {plan.api_servers}. {first}")
     if plan.store != os.environ.get(STORE_VARIABLE, ""):
         raise InputError(f"It is up already, on {plan.store or 'the embedded store'}, not on {STORE_VARIABLE}. {first}")
 

@@ -20,6 +20,7 @@ from tasks.steps.downstream import (
     tabulate,
 )
 from tasks.steps.listening import reporting_to
+from tasks.steps.pools import accept_runs, start_run, tabulate_runs, wait_for_proofs, wait_for_runs
 from tasks.steps.stores import open_early
 from tasks.steps.survival import keep_table, measure_row, rows_of
 from tasks.steps.sweeping import accept_sweep, begin_sweep, keep_choice, look_ahead, summed_up, tries_of, try_combination
@@ -50,6 +51,7 @@ name_subjects()  # in every log line of a run, from its beginning
 __all__ = [
     "accept",
     "accept_proofs",
+    "accept_runs",
     "accept_sweep",
     "as_trial",
     "begin_sweep",
@@ -80,12 +82,16 @@ __all__ = [
     "send_alarm",
     "serialize",
     "show_alarm",
+    "start_run",
     "summed_up",
     "tabulate",
     "tabulate_proofs",
+    "tabulate_runs",
     "tell_proof",
     "train_with_custom_loop",
     "train_with_fit",
     "tries_of",
     "try_combination",
+    "wait_for_proofs",
+    "wait_for_runs",
 ]

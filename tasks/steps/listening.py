@@ -14,6 +14,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from tasks.jobs import Became
 from tasks.steps.showing import artifact_key
 from tasks.storage import VersionRef
 from tasks.storage.transfer import Progress, Snapshot
@@ -28,7 +29,7 @@ from tasks.verification.reverifying import Proof
 _PROGRESS_SECONDS = 2.0
 _LOG_SECONDS, _TELL_SECONDS = 5.0, 0.5  # between two words on a transfer, to the log and to a listener
 # What a desk wants to hear of at once: a flow's call returns only when Prefect has all its events.
-Listener = Callable[[Epoch | VersionRef | Follower | Returned | Row | Cell | Proof | Tried | Snapshot | str], None]
+Listener = Callable[[Epoch | VersionRef | Follower | Returned | Row | Cell | Proof | Tried | Became | Snapshot | str], None]
 listener_now: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
@@ -45,7 +46,7 @@ def reporting_to(listener: Listener) -> Iterator[None]:
         listener_now.reset(token)
 
 
-def tell(news: VersionRef | Follower | Returned | Row | Cell | Proof | Tried) -> None:
+def tell(news: VersionRef | Follower | Returned | Row | Cell | Proof | Tried | Became) -> None:
     """Tell whoever listens, at once."""
     listener = listener_now.get()
     if listener is not None:

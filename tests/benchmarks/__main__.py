@@ -13,6 +13,7 @@ BENCHMARKS = {
     "inspection": "tests.benchmarks.inspection",
     "kills": "tests.benchmarks.kills",
     "main-job": "tests.benchmarks.main_job",
+    "production": "tests.benchmarks.production",
     "registry": "tests.benchmarks.registry",
     "scanners": "tests.benchmarks.scanners",
     "training": "tests.benchmarks.training",

@@ -138,7 +138,7 @@ def test_the_job_of_a_run_in_kubernetes_is_what_kubernetes_knows(tmp_path: Path)
 
 
 def test_every_scenario_has_a_deployment_and_every_deployment_a_flow_that_takes_its_parameters() -> None:
-    assert set(SCENARIOS) | {"sweep", "return", "reverify", "gc", "fidelity", "notify"} == set(DEPLOYMENTS)
+    assert set(SCENARIOS) | {"sweep", "return", "reverify", "gc", "fidelity", "fan-out", "notify"} == set(DEPLOYMENTS)
     for name, deployment in DEPLOYMENTS.items():
         module, _, attribute = deployment["entrypoint"].rpartition(".")
         flow = getattr(import_module(module), attribute)

@@ -265,14 +265,10 @@ def test_postgres_and_redis_of_its_own(open_home: Home) -> None:
         pytest.skip(f"no {', '.join(missing)}: apt-get install postgresql redis-server")
     production = Production(open_home)
     try:
+        # That an event is kept and a run is scheduled on them is part of being up; test_machines.py has runs on such.
         document = production.up("--postgres", "start", "--redis", "start").document
-        assert set(document["others"]) >= {"postgres", "redis", "services"}
+        assert set(document["others"]) >= {"postgres", "redis", "services", "scheduling"}
 
-        production.completes(MODEL, SMALL)
-
-        assert until(lambda: bool(production.runs_of("return")), PATIENCE), open_home.run("logs").out
-        back = production.reaches(production.runs_of("return")[0]["id"], {"COMPLETED", "FAILED", "CRASHED"})
-        assert back["state"]["type"] == "COMPLETED", production.complaint(back["id"])
         assert not (production.folder / "prefect" / "prefect.db").exists()
         assert {ip for ip, _ in production.listening()} == {"127.0.0.1"}
         assert open_home.run("down", "--json").document["clean"]

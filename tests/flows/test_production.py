@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from flows.production import contact, plan, supervisor, worker
 from flows.production.parts import MARK, Part, parts_of
-from flows.production.plan import Plan, decide
+from flows.production.plan import Database, Plan, decide
 from tasks.errors import InputError
 from tests.e2e.commands import until
 
@@ -78,6 +79,28 @@ def test_what_is_no_such_url_is_refused_without_repeating_its_password(
 def test_redis_without_postgres_is_refused() -> None:
     with pytest.raises(InputError, match="Add --postgres"):
         decide(None, None, None, "redis://127.0.0.1:6379/0", {})
+
+
+def test_several_api_servers_need_redis_and_are_remembered() -> None:
+    with pytest.raises(InputError, match="Add --redis"):
+        decide(None, None, "start", None, {}, 2)
+    two = decide(None, None, "start", "start", {}, 2)
+
+    assert decide(two, None, None, None, {}).api_servers == 2
+    assert decide(two, None, None, "off", {}, 1).api_servers == 1
+    with pytest.raises(InputError, match="back to --api-servers 1"):
+        decide(two, None, None, "off", {})
+
+
+def test_several_api_servers_make_the_tables_once_before_they_start() -> None:
+    several = Plan(4200, "secret", postgres=Database("postgresql+asyncpg://h/p"), redis=Database("redis://h"), api_servers=2)
+
+    server = next(part for part in parts_of(several, {}) if part.name == "server")
+
+    assert server.command[:2] == ("sh", "-c")
+    assert re.fullmatch(r".+ -m flows.server_app && exec .+ --workers 2 .+", server.command[2])
+    assert server.environment["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] == "False"
+    assert server.environment["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] == "False"
 
 
 def test_no_setting_of_the_user_points_a_part_elsewhere() -> None:
