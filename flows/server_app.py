@@ -42,4 +42,5 @@ async def make_database() -> None:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     asyncio.run(make_database())

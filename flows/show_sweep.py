@@ -103,6 +103,8 @@ def show(swept: Swept, returned: Returned | None) -> None:
         out.print(line, soft_wrap=True)
     if returned.unwritten:
         out.print(f"  {returned.unwritten}", style="yellow", soft_wrap=True)
+    if returned.verdict.proves and not returned.latest and not returned.unwritten:
+        out.print("  `latest` stays at a newer version", style="yellow")
     if returned.verdict.passed:
         out.print(f'load_model("{returned.version}")', soft_wrap=True)
 

@@ -34,6 +34,15 @@ class Job(BaseModel):
         """As Prefect names it: flow and deployment."""
         return self.scenario if "/" in self.scenario else f"{self.scenario}/{self.scenario}"
 
+    def among(self, shared: dict[str, Any]) -> dict[str, Any]:
+        """The parameters that all jobs share with this job's own over them, field by field of `training`, `data`, ..."""
+        return _over(shared, self.parameters)
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {n: _over(below[n], v) for n, v in above.items() if isinstance(v, dict) and isinstance(below.get(n), dict)}
+    return below | above | both
+
 
 class Became(BaseModel):
     """What became of a job so far.

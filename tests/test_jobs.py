@@ -29,6 +29,12 @@ def test_a_scenario_names_its_deployment_and_any_other_is_named_in_full() -> Non
     assert Job(scenario="mine/nightly", name="a").deployment == "mine/nightly"
 
 
+def test_a_jobs_own_parameters_leave_those_beside_them_that_all_share() -> None:
+    job = Job(scenario="full-h5", name="a", parameters={"training": {"seed": 1}, "rehearse": False})
+    shared = {"training": {"epochs": 20, "seed": 0}, "data": {"rows": 100}}
+    assert job.among(shared) == {"training": {"epochs": 20, "seed": 1}, "data": {"rows": 100}, "rehearse": False}
+
+
 def test_a_field_that_is_none_is_refused() -> None:
     with pytest.raises(ValidationError, match="epochs"):
         Job.model_validate({"scenario": "full-h5", "name": "a", "epochs": 3})

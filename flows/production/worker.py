@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from flows.production.contact import runs_with_a_process
 from flows.production.drain import going_on
 from flows.production.parts import POOL, WORKER
 from flows.production.plan import Plan
+from tasks.errors import UnreachableError
 
 _ATTEMPTS = 3
 _GONE = "Its process is gone, and so is the worker that had begun it."
@@ -31,22 +33,35 @@ log = logging.getLogger("worker")
 def see_to_what_is_left(api: Api) -> None:
     """Begin again, or mark, the runs of our pool that nobody carries any more.
 
-    Where another worker is at the pool, it may be about to start a process for a run that has none yet, or have it where we
-    can't see it: then all is left to the automations.
+    A run that another worker may carry, where we can't see it, is left to the automations: one that was alive since the run
+    began. Whether it is online now says little, for a server that was away has not heard of it yet.
     """
     if POOL not in {pool["name"] for pool in api.post("/work_pools/filter")} or not Path("/proc/self/environ").exists():
         return
-    others = {w["name"] for w in api.post(f"/work_pools/{POOL}/workers/filter") if w["status"] == "ONLINE"} - {WORKER}
-    if others:
-        log.info("Runs without a process are left to the automations, for %s is at the pool too", ", ".join(sorted(others)))
-        return
+    others = [w for w in api.post(f"/work_pools/{POOL}/workers/filter") if w["name"] != WORKER]
     carried = runs_with_a_process()
     for run in going_on(api):
-        if run["id"] not in carried:
-            state = _state_after(run)
+        if run["id"] in carried:
+            continue
+        if any(_may_carry(other, run) for other in others):
+            log.info("%s is left to the automations, for another worker may carry it", run["name"])
+            continue
+        state = _state_after(run)
+        try:
             # Whatever its state, and whatever slot it holds: that is given back.
-            api.post(f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
-            log.warning("%s was left %s and is %s now", run["name"], run["state_name"], state["name"])
+            answer = api.post(f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        except UnreachableError as error:  # of this one alone; the others and the worker itself go on
+            log.warning("%s was left %s and stays so: %s", run["name"], run["state_name"], error)
+            continue
+        log.warning("%s was left %s; to be %s: %s", run["name"], run["state_name"], state["name"], answer["status"])
+
+
+def _may_carry(worker: dict[str, Any], run: dict[str, Any]) -> bool:
+    """Whether a worker gave a sign of life since the run began."""
+    began, last = run["start_time"] or run["expected_start_time"], worker["last_heartbeat_time"]
+    if worker["status"] == "ONLINE" or not began:
+        return True
+    return bool(last) and datetime.fromisoformat(last) >= datetime.fromisoformat(began)
 
 
 def _state_after(run: dict[str, Any]) -> dict[str, str]:

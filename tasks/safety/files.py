@@ -83,7 +83,7 @@ class Context:
         own_packages: Top-level packages of the definition that the model was built from: its classes are the user's own.
         sizes: Size in bytes of every file of the folder, by its path.
         budget: Shared by all files.
-        untrusted: That definition, where nobody on this machine ever ran or allowed it; else empty.
+        untrusted: Why that definition is not trusted on this machine; empty where it is.
     """
 
     own_packages: frozenset[str] = frozenset()

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel
 from tasks.errors import InputError, UnsafeError, printable
 
 Severity = Literal["dangerous", "suspicious", "note"]
+# How the kinds begin of what is dangerous on this machine alone: code of a definition that nobody here ever ran or allowed.
+UNTRUSTED = "untrusted "
 _SHOWN = 10
 
 
@@ -61,6 +63,11 @@ class Inspection(BaseModel):
     def refused(self) -> tuple[Finding, ...]:
         """The dangerous findings that nobody allowed."""
         return tuple(f for f in self.findings if f.severity == "dangerous" and f"{f.kind}:{f.where}" not in self.allowed)
+
+    @property
+    def says_nothing_of_the_version(self) -> bool:
+        """Whether it is refused for this machine's list of trusted definitions alone; another one may have a longer list."""
+        return all(f.kind.startswith(UNTRUSTED) for f in self.refused)
 
     def allowing(self, allow: Sequence[str]) -> Inspection:
         """The same, with what the user waves through.

@@ -21,7 +21,7 @@ from tasks.errors import NotFoundError, RoundtripError
 from tasks.safety.files import TEXT, Budget, Context, File, opened
 from tasks.safety.findings import Finding, Inspection, MalformedError, dangerous, suspicious
 from tasks.safety.kinds import INSPECTORS, UNREAD, by_content, by_name
-from tasks.safety.trust import is_trusted
+from tasks.safety.trust import why_not
 from tasks.serialization import FORMATS
 from tasks.storage.layout import MANIFEST
 from tasks.storage.manifest import Manifest
@@ -49,7 +49,7 @@ def inspect_bundle(folder: Path, manifest: Manifest, named: str | None = None) -
     paths, findings = _listed(folder)
     findings += _declared(folder, paths, manifest)
     reference = named or manifest.definition.reference
-    untrusted = "" if named or is_trusted(reference) else reference
+    untrusted = "" if named else why_not(reference)
     context = Context(_own_packages(reference), _sizes(paths), Budget(), untrusted)
     findings += _inspect(_opened({name: path for name, path in paths.items() if name != MANIFEST}), context)
     findings += _manifest(manifest, context)
@@ -149,7 +149,8 @@ def _manifest(manifest: Manifest, context: Context) -> list[Finding]:
     """The configuration that the manifest itself carries, and that Keras is given when the model is compiled."""
     import json
 
-    if manifest.carried.compile is None:
+    form = FORMATS.get(manifest.format)
+    if manifest.carried.compile is None or (form and not form.trainable):  # what can't be trained on is not compiled
         return []
     config = json.dumps(manifest.carried.compile).encode()
     whole = File(MANIFEST, memoryview(config), manifest.bytes)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.safety.files import TEXT, Context, File
-from tasks.safety.findings import Finding, MalformedError, dangerous, note, suspicious
+from tasks.safety.findings import UNTRUSTED, Finding, MalformedError, dangerous, note, suspicious
 from tasks.safety.keras_sizes import declared_weights, is_config_bomb
 
 # They run code of the configuration's own, load other files, or call whatever function of TensorFlow it names.
@@ -115,9 +115,7 @@ def _lookup(named: _Name, where: str, context: Context) -> Iterator[Finding]:
     message = f"the {what} {named.registered or named.name} is of {origin}"
     keras = named.module is None or named.module == "builtins" or named.module.partition(".")[0] == "keras"
     if own and context.untrusted:
-        how = f"`python -m flows trust '{context.untrusted}'`"
-        message = f"{message}: code of the model's definition, which was never run on this machine. If you know it: {how}"
-        yield dangerous(f"foreign {what}", where, message)
+        yield dangerous(f"{UNTRUSTED}{what}", where, f"{message}, of the package of its definition. {context.untrusted}")
     elif own or (is_registered and keras and context.own_packages):
         yield note(f"foreign {what}", where, f"{message}: code of the model's definition")
     elif is_registered and keras:

@@ -1,6 +1,6 @@
 """Seccomp: system calls that a process gives up: sockets, other programs, other processes, and the way back to any of it.
 
-The filter is written out in BPF, some ninety instructions: `libseccomp` is no Python package, and slim images lack it. It
+The filter is written out in BPF, some hundred instructions: `libseccomp` is no Python package, and slim images lack it. It
 says no with an error that the caller can read (`EPERM`), so that Python raises `PermissionError` instead of dying.
 """
 
@@ -46,6 +46,10 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "ptrace": (101, 117),
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "tkill": (200, 130), "pidfd_send_signal": (424, 424),
     "pidfd_getfd": (438, 438),
+    "setpriority": (141, 140),
+    # memory and messages that outlive a process, and that any other of the user can open
+    "shmget": (29, 194), "shmat": (30, 196), "semget": (64, 190), "semop": (65, 193), "semtimedop": (220, 192),
+    "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188), "mq_open": (240, 180),
     # the way back
     "mount": (165, 40), "umount2": (166, 39), "unshare": (272, 97), "setns": (308, 268), "chroot": (161, 51),
     "pivot_root": (155, 41), "setrlimit": (160, 164),

@@ -162,7 +162,7 @@ def _verifiers(secrets: Secrets) -> Iterator[Any]:
             variable = VERIFY_CERTIFICATES
             yield config().use_certificate_verifier(certificate_chain=[certificates])
             return
-        for named in os.environ[VERIFY_KEY].split(","):
+        for named in (each.strip() for each in os.environ[VERIFY_KEY].split(",")):
             with _key(VERIFY_KEY, named, secrets) as key:
                 verifier = config().use_elliptic_key_verifier(public_key=key)
             yield verifier

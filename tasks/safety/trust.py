@@ -95,19 +95,26 @@ def is_trusted(reference: str) -> bool:
     return any(_covers(pattern, module) for pattern in packages) and _defines(module, name)
 
 
+def why_not(reference: str) -> str:
+    """Why a definition is not trusted here, and what to do about it; empty where it is."""
+    if is_trusted(reference):
+        return ""
+    why = "its file was changed since you trusted it" if _named(reference) else "it was never run on this machine"
+    return f"That is code, and {why}. If you know it, trust it: `python -m flows trust '{reference}'`"
+
+
 def require_trusted(reference: str) -> None:
     """Let a definition from a manifest through, or not.
 
     Raises:
         UnsafeError: Nobody on this machine ever ran or allowed it, or its file has changed since; the message says how to.
     """
-    if is_trusted(reference):
-        return
-    why = "its file was changed since you trusted it" if _named(reference) else "it was never run on this machine"
-    raise UnsafeError(
-        f"The model must be rebuilt by `{reference}`, as its manifest says. That is code, and {why}. If you know it, trust "
-        f"it: `python -m flows trust '{reference}'`; or name it, for this one time: --model {reference}"
-    )
+    why = why_not(reference)
+    if why:
+        raise UnsafeError(
+            f"The model must be rebuilt by `{reference}`, as its manifest says. {why}; or name it, for this one time: "
+            f"--model {reference}"
+        )
 
 
 def _named(reference: str) -> list[Trusted]:

@@ -98,7 +98,8 @@ def inspect(
     try:
         safety.refuse_dangerous(inspection, subject)
     except UnsafeError as error:
-        _refuse(store, manifest, unsafe(manifest, inspection), error, folder)
+        if not inspection.says_nothing_of_the_version:
+            _refuse(store, manifest, unsafe(manifest, inspection), error, folder)
         raise
     return inspection
 

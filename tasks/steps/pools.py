@@ -43,7 +43,7 @@ def start_run(job: Job, number: int, shared: dict[str, Any], store: StoreConfig)
         shared: Parameters of all jobs.
         store: Where it publishes.
     """
-    parameters = shared | job.parameters | {"name": job.name, "store": store.model_dump(mode="json", exclude_none=True)}
+    parameters = job.among(shared) | {"name": job.name, "store": store.model_dump(mode="json", exclude_none=True)}
     became = Became(scenario=job.scenario, model=job.name)
     key = f"{flow_run.id}-{number}"
     try:

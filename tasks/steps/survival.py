@@ -44,6 +44,7 @@ def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[Prefe
             cells += row
     except BaseException:  # Ctrl-C: a runner of threads waits for its threads, and they for their processes
         Bench.of_this_process().stop()
+        Bench.of_this_process.cache_clear()  # for the next table of this process
         raise
     return cells
 

@@ -33,6 +33,8 @@ def begin_sweep(at_most: int, **plan: Any) -> SweepPlan:
         InputError: The grid is empty or larger than it may be, or each training is to take several devices.
     """
     planned = SweepPlan(id=layout.new_version(), **plan)
+    if planned.keep_seconds <= 0:
+        raise InputError("--keep: trials must stay for a while, and for longer than the sweep takes.")
     check_size(planned.grid, at_most)
     layout.model_name(planned.model)
     if planned.training.strategy != "none":
@@ -45,7 +47,7 @@ def look_ahead(plan: SweepPlan, goal: Goal) -> tuple[list[Combination], Target]:
     """Find out before anything trains whether the store, the grid, the model, the data and the metric can be used."""
     check_store(opened(plan.store))
     ahead = Tries.of_this_process().look_ahead(plan)
-    return ahead.combinations, decide(goal, ahead.metrics)
+    return ahead.combinations, decide(goal, ahead.metrics, plan.grid)
 
 
 @task(name="try", task_run_name="{combination.label}", cache_policy=NO_CACHE)
@@ -69,6 +71,7 @@ def tries_of(combinations: Sequence[Combination], futures: Sequence[PrefectFutur
             runs.append(tried)
     except BaseException:  # Ctrl-C: a runner of threads waits for its threads, and they for their processes
         Tries.of_this_process().stop()
+        Tries.of_this_process.cache_clear()  # for the next sweep of this process
         raise
     return runs
 

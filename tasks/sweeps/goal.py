@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -16,9 +16,7 @@ Direction = Literal["min", "max"]
 
 _BY_DEFAULT = ("val_accuracy", "val_loss")
 # How the names of Keras' metrics end; with several outputs, the output's name stands before it, and a number may follow.
-_LESS = (
-    "loss|error|mae|mse|rmse|mape|msle|crossentropy|divergence|poisson|hinge|cosh|log_cosh|false_positives|false_negatives"
-)
+_LESS = "loss|error|mae|mse|rmse|mape|msle|crossentropy|divergence|poisson|hinge|cosh|logcosh|log_cosh|false_positives|false_negatives"
 _MORE = (
     "accuracy|acc|auc|precision|recall|f1|f1_score|fbeta_score|iou|mean_io_u|one_hot_io_u|cosine_similarity|r2|r2_score|"
     "true_positives|true_negatives|specificity|sensitivity|sensitivity_at_specificity|specificity_at_sensitivity|"
@@ -57,11 +55,12 @@ class Target(BaseModel):
     direction: Direction
 
 
-def decide(goal: Goal, metrics: Sequence[str]) -> Target:
+def decide(goal: Goal, metrics: Sequence[str], grid: Mapping[str, Sequence[Any]] | None = None) -> Target:
     """The target for models that have these metrics.
 
     Raises:
-        InputError: They don't have the one that is wanted, or nobody knows whether more of it is better.
+        InputError: They don't have the one that is wanted, or nobody knows whether more of it is better; or it is the loss,
+            and the grid tries several.
     """
     metric = goal.metric or next((name for name in _BY_DEFAULT if name in metrics), metrics[0])
     if metric not in metrics:
@@ -69,6 +68,8 @@ def decide(goal: Goal, metrics: Sequence[str]) -> Target:
             f"No run will have the metric {metric!r}. The model has: {', '.join(metrics)}. Another one is added with "
             "--grid 'metrics=[\"...\"]', or by the builder that compiles the model."
         )
+    if metric.endswith("loss") and any(len((grid or {}).get(name, ())) > 1 for name in ("loss", "training.loss")):
+        raise InputError(f"{metric} of different losses can't be compared. Name a --metric that all of them have.")
     if goal.direction != "known":
         return Target(metric=metric, direction=goal.direction)
     for direction, names in _DIRECTIONS.items():

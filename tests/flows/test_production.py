@@ -18,7 +18,7 @@ import pytest
 from flows.production import contact, plan, supervisor, worker
 from flows.production.parts import MARK, Part, parts_of
 from flows.production.plan import Database, Plan, decide
-from tasks.errors import InputError
+from tasks.errors import InputError, UnreachableError
 from tests.e2e.commands import until
 
 
@@ -198,12 +198,17 @@ def test_a_log_that_grew_large_is_moved_under_the_feet_of_its_writer(monkeypatch
     assert log.with_name("part.log.1").read_text() == "first, and quite long\n"
 
 
+_BEFORE, _BEGAN, _AFTER = (f"2026-11-24T20:00:0{second}.000000Z" for second in range(3))
+
+
 class _Server:
     """A server with a pool, its workers and its runs, that notes which state each run was given."""
 
-    def __init__(self, runs: list[dict[str, Any]], *others: str, pools: Sequence[str] = ("roundtrip",)) -> None:
-        here = [{"name": name, "status": "ONLINE"} for name in ("local", *others)]
-        gone = {"name": "long-gone", "status": "OFFLINE"}
+    def __init__(
+        self, runs: list[dict[str, Any]], *others: str, pools: Sequence[str] = ("roundtrip",), last: str = _BEFORE
+    ) -> None:
+        here = [{"name": name, "status": "ONLINE", "last_heartbeat_time": _AFTER} for name in ("local", *others)]
+        gone = {"name": "gone", "status": "OFFLINE", "last_heartbeat_time": last}
         self.answers: dict[str, Any] = {
             "/work_pools/filter": [{"name": name} for name in pools],
             "/work_pools/roundtrip/workers/filter": [*here, gone],
@@ -214,12 +219,17 @@ class _Server:
     def post(self, path: str, body: Any = None) -> Any:
         if path.endswith("/set_state"):
             self.states[path.split("/")[2]] = body["state"]["name"]
-            return None
+            if body["state"]["name"] == "Crashed":
+                raise UnreachableError("a hook")
+            return {"status": "ACCEPT"}
         return self.answers[path]
 
 
 def _run(identity: str, state: str, count: int = 1) -> dict[str, Any]:
-    return {"id": identity, "name": identity, "state_type": state, "state_name": state.capitalize(), "run_count": count}
+    times = {"start_time": _BEGAN if count else None, "expected_start_time": _BEGAN}
+    return times | {
+        "id": identity, "name": identity, "state_type": state, "state_name": state.capitalize(), "run_count": count,
+    }  # fmt: skip
 
 
 def test_runs_that_died_with_their_worker_are_begun_again_thrice_at_most_and_never_one_that_was_cancelled() -> None:
@@ -246,7 +256,16 @@ def test_a_run_whose_process_outlived_the_worker_goes_on() -> None:
     assert server.states == {"dead": "AwaitingRetry"}
 
 
-@pytest.mark.parametrize("server", [_Server([_run("a", "RUNNING")], "another"), _Server([_run("a", "RUNNING")], pools=())])
+@pytest.mark.parametrize(
+    "server",
+    [
+        _Server([_run("a", "RUNNING")], "another"),
+        _Server([_run("a", "RUNNING")], last=_AFTER),  # the server was away and has not heard of it yet
+        _Server([_run("a", "PENDING", 0)], last=_AFTER),
+        _Server([_run("a", "RUNNING")], pools=()),
+    ],
+    ids=["online", "alive-since", "alive-since-then", "no-pool"],
+)
 def test_no_run_is_touched_that_may_be_another_workers(server: _Server) -> None:
     worker.see_to_what_is_left(server)
 

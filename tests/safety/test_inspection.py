@@ -142,7 +142,8 @@ def test_a_class_of_the_definitions_own_package_is_only_noted_where_the_definiti
     full.original = full.original.model_copy(update={"definition": definition})
     reconfigure(full, {"class_name": "Mine", "module": module})
     (refused,) = full.findings()
-    assert refused.severity == "dangerous"
+    assert (refused.severity, refused.kind) == ("dangerous", "untrusted class")
+    assert inspect_bundle(full.folder, full.manifest()).says_nothing_of_the_version
     assert f"python -m flows trust '{reference}'" in refused.message
     (named,) = inspect_bundle(full.folder, full.manifest(), reference).findings
     monkeypatch.setenv("ROUNDTRIP_TRUST", reference)

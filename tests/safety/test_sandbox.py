@@ -197,6 +197,12 @@ def test_nothing_that_was_given_up_is_taken_back(weights: tuple[Path, Manifest],
         acting(weights, action)
 
 
+@pytest.mark.parametrize(("action", "target"), [("shared memory", None), ("attach", 1), ("priority", None)])
+def test_what_processes_share_is_out_of_reach(weights: tuple[Path, Manifest], action: str, target: int | None) -> None:
+    with pytest.raises(InputError, match="not permitted"):
+        acting(weights, action, target)
+
+
 @pytest.mark.parametrize("action", ["kill", "trace"])
 def test_other_processes_are_out_of_reach(weights: tuple[Path, Manifest], action: str) -> None:
     with pytest.raises(InputError, match="Operation not permitted"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -22,29 +22,42 @@ from tests.storage.samples import published
 
 pytestmark = pytest.mark.servers
 _GUIDE = Path(__file__).parents[2] / "deployments" / "maintenance.md"
-_RCLONE = str(Path(sys.executable).parent / "rclone")
 
 
-def _passes() -> list[str]:
-    """The guide's own lines."""
-    return re.findall(r"^rclone copy .*$", _GUIDE.read_text(), re.MULTILINE)
+def _lines() -> list[str]:
+    """The guide's own: the time, and three passes."""
+    (block,) = re.findall(r"^```sh\n(export BEFORE=.*?)```", _GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    return block.splitlines()  # type: ignore[no-any-return]  # findall's strings
 
 
-def _copy(server: Server, source: Store, target: Store, lines: list[str]) -> None:
-    remote = {
-        "TYPE": "s3",
-        "PROVIDER": "Other",
-        "ENDPOINT": server.endpoint,
-        "ACCESS_KEY_ID": server.access_key,
-        "SECRET_ACCESS_KEY": server.secret_key,
-        "REGION": "us-east-1",
-    }
-    environment = {f"RCLONE_CONFIG_REMOTE_{name}": value for name, value in remote.items()} | {"RCLONE_CONFIG": ""}
-    for line in lines:
-        _, *arguments = shlex.split(line)
-        places = {"SOURCE": source, "DESTINATION": target}
-        command = [f"remote:{places[a].bucket}/{places[a].prefix}" if a in places else a for a in arguments]
-        subprocess.run([_RCLONE, *command], env=os.environ | environment, check=True, timeout=120)
+class _Copy:
+    """A copy that goes on line by line, in one shell's environment."""
+
+    def __init__(self, server: Server, source: Store, target: Store) -> None:
+        remote = {
+            "TYPE": "s3",
+            "PROVIDER": "Other",
+            "ENDPOINT": server.endpoint,
+            "ACCESS_KEY_ID": server.access_key,
+            "SECRET_ACCESS_KEY": server.secret_key,
+            "REGION": "us-east-1",
+        }
+        self._environment = {f"RCLONE_CONFIG_REMOTE_{name}": value for name, value in remote.items()}
+        self._environment |= {"RCLONE_CONFIG": "", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self._places = [f"remote:{store.bucket}/{store.prefix}" for store in (source, target)]
+        self._lines = _lines()
+
+    def go_on(self, lines: int) -> None:
+        """Do so many more of the guide's lines."""
+        for line in self._lines[:lines]:
+            command = line.replace("SOURCE", self._places[0]).replace("DESTINATION", self._places[1])
+            script = f"set -e; {command}; echo ${{BEFORE}}"
+            done = subprocess.run(
+                ["bash", "-c", script], env=os.environ | self._environment, check=True, timeout=120,
+                stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            self._environment["BEFORE"] = done.stdout.split()[-1]
+        self._lines = self._lines[lines:]
 
 
 @pytest.fixture
@@ -58,14 +71,13 @@ def stores(seaweedfs: Server, tmp_path: Path) -> tuple[Store, Store]:
         advance_latest(source, manifest.model, manifest.version, verdict.id)
         if number == 0:
             move_alias(source, manifest.model, "production", manifest.version, verdict.id, "the first")
+    time.sleep(1.1)  # the guide's clock has whole seconds
     return source, replace(source, prefix=f"{uuid.uuid4().hex}/")
 
 
 def test_a_copy_holds_all_that_the_store_held(stores: tuple[Store, Store], seaweedfs: Server, tmp_path: Path) -> None:
     source, target = stores
-    lines = _passes()
-    assert len(lines) == 3
-    _copy(seaweedfs, source, target, lines)
+    _Copy(seaweedfs, source, target).go_on(4)
     assert sorted(target.keys("")) == sorted(source.keys(""))
     for alias in ("latest", "production"):
         found = resolve(target, f"digits@{alias}")
@@ -77,11 +89,14 @@ def test_a_copy_holds_all_that_the_store_held(stores: tuple[Store, Store], seawe
 
 
 @pytest.mark.parametrize("after", [1, 2])
-def test_a_copy_that_was_interrupted_shows_nothing_that_is_not_whole(
+def test_a_copy_that_was_interrupted_and_whose_source_is_in_use_shows_nothing_that_is_not_whole(
     stores: tuple[Store, Store], seaweedfs: Server, tmp_path: Path, after: int
 ) -> None:
     source, target = stores
-    _copy(seaweedfs, source, target, _passes()[:after])
+    copy = _Copy(seaweedfs, source, target)
+    copy.go_on(2)
+    published(source, tmp_path / "meanwhile")
+    copy.go_on(after - 1)
     assert [summary.versions for summary in list_models(target)] == ([2] if after == 2 else [])
     visible = [key for key in target.keys("") if key.endswith("/manifest.json")]
     assert bool(visible) == (after == 2)

@@ -17,6 +17,12 @@ def test_by_default_the_most_accurate_is_best_and_without_accuracy_the_least_los
     assert decide(Goal(), ["val_loss", "val_mae"]) == Target(metric="val_loss", direction="min")
 
 
+def test_the_values_of_different_losses_are_not_compared() -> None:
+    with pytest.raises(InputError, match="val_loss of different losses can't be compared"):
+        decide(Goal(), ["val_loss", "val_mae"], {"loss": ["mse", "mae"]})
+    assert decide(Goal(metric="val_mae"), ["val_loss", "val_mae"], {"loss": ["mse", "mae"]}).metric == "val_mae"
+
+
 @pytest.mark.parametrize(
     "name",
     ["loss", "mae", "mean_squared_error", "root_mean_squared_error", "kl_divergence", "kind_loss", "hinge", "mse_1",
