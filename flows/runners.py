@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -70,8 +71,11 @@ def _processes(workers: int, around: ExitStack) -> Any:
 
 
 def _dask(workers: int, around: ExitStack) -> Any:
+    from distributed.security import Security
     from prefect_dask.task_runners import DaskTaskRunner
 
+    # What goes over its sockets is pickles, and other users of this machine can reach them: only with this certificate.
+    security = Security.temporary()  # type: ignore[no-untyped-call]
     # It tells of each connection that ends with its cluster; `silence_logs` is over by then.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     folder = around.enter_context(tempfile.TemporaryDirectory(prefix="roundtrip-dask-", ignore_cleanup_errors=True))
@@ -85,7 +89,9 @@ def _dask(workers: int, around: ExitStack) -> Any:
             "memory_limit": 0,
             "local_directory": folder,
             "silence_logs": logging.CRITICAL,
-        }
+            "security": security,
+        },
+        client_kwargs={"security": security},
     )
 
 
@@ -93,6 +99,9 @@ def _ray(workers: int, around: ExitStack) -> Any:
     folder = around.enter_context(tempfile.TemporaryDirectory(prefix="roundtrip-ray-", ignore_cleanup_errors=True))
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Other users of this machine can connect to its sockets, and what goes over them is pickles.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
         # Else it makes of 127.0.0.1 the address by which others reach this machine, and listens at all of them. Whatever its
         # name, it is read on every system.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

@@ -22,7 +22,7 @@ REQUESTS = (
     # What, writes and lists, reads: a version whose eight files are small, of a model with one alias.
     ("publish", 11, 0),
     ("resolve", 1, 1),
-    ("return", 6, 13),
+    ("return", 7, 13),
 )
 
 
