@@ -16,7 +16,10 @@ Direction = Literal["min", "max"]
 
 _BY_DEFAULT = ("val_accuracy", "val_loss")
 # How the names of Keras' metrics end; with several outputs, the output's name stands before it, and a number may follow.
-_LESS = "loss|error|mae|mse|rmse|mape|msle|crossentropy|divergence|poisson|hinge|cosh|logcosh|log_cosh|false_positives|false_negatives"
+_LESS = (
+    "loss|error|mae|mse|rmse|mape|msle|crossentropy|divergence|poisson|hinge|cosh|logcosh|log_cosh|false_positives|"
+    "false_negatives"
+)
 _MORE = (
     "accuracy|acc|auc|precision|recall|f1|f1_score|fbeta_score|iou|mean_io_u|one_hot_io_u|cosine_similarity|r2|r2_score|"
     "true_positives|true_negatives|specificity|sensitivity|sensitivity_at_specificity|specificity_at_sensitivity|"
