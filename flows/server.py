@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from tasks.errors import UnreachableError
 from tasks.folders import data_folder
-from tasks.shared_server import SharedServer, free_ports
+from tasks.shared_server import SharedServer
 
 _READY_SECONDS = 300.0
 _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
@@ -127,12 +128,16 @@ def local_production() -> str | None:
 def _recipe(folder: Path) -> dict[str, Any]:
     from importlib.metadata import version
 
-    (port,) = free_ports(1)
+    # Held from now on: it takes seconds until the server listens, and the store's, say, looks for ports meanwhile.
+    held = socket.socket()
+    held.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections have it from it; uvicorn sets none here
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     auth = f"roundtrip:{secrets.token_urlsafe(24)}"
     # What `prefect server start` runs in the end, without importing its command line first (1.5 CPU seconds).
     command = [
         sys.executable, "-m", "uvicorn", "--app-dir", str(Path(__file__).parent.parent), "--factory",
-        "flows.server_app:create_app", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning",
+        "flows.server_app:create_app", "--fd", str(held.fileno()), "--log-level", "warning",
         "--lifespan", "on", "--timeout-graceful-shutdown", "1",
     ]  # fmt: skip
     made = folder / _MADE
@@ -151,4 +156,5 @@ def _recipe(folder: Path) -> dict[str, Any]:
         "PREFECT_UI_ENABLED": "false",
         _API_URL: "",
     }
-    return {"command": command, "env": env, "state": {"url": f"http://127.0.0.1:{port}/api", "auth": auth}}
+    state = {"url": f"http://127.0.0.1:{port}/api", "auth": auth}
+    return {"command": command, "env": env, "state": state, "socket": held.detach()}

@@ -41,9 +41,8 @@ def free_ports(count: int) -> list[int]:
             listener = held.enter_context(socket.socket())
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
-            with socket.socket() as grpc:
-                if port < 2**16 - _GRPC_OFFSET and grpc.connect_ex(("127.0.0.1", port + _GRPC_OFFSET)) != 0:
-                    ports.append(port)
+            if port < 2**16 - _GRPC_OFFSET and port - _GRPC_OFFSET not in ports and port_is_free(port + _GRPC_OFFSET):
+                ports.append(port)
     return ports
 
 
@@ -68,8 +67,8 @@ class SharedServer:
     """This program's hold on a shared server; `state` is what the starter wrote down for all users.
 
     `recipe(folder)` is called only by the program that starts the server. It prepares the folder and returns
-    `{"command": [...], "env": {...}, "state": {...}, "stop": "SIGTERM"}`; the file that keeps it is for the
-    owner's eyes alone.
+    `{"command": [...], "env": {...}, "state": {...}, "stop": "SIGTERM", "socket": 7}`; the file that keeps it is for the
+    owner's eyes alone. `socket` is a descriptor, of a port that is held from now on: the server gets it under that number.
     """
 
     def __init__(self, folder: Path, recipe: Callable[[Path], dict[str, Any]]) -> None:
@@ -135,7 +134,10 @@ class SharedServer:
                     start_new_session=True,
                     cwd="/",
                     env={name: value for name, value in os.environ.items() if name != MARK},
+                    pass_fds=_socket_of(plan),
                 )
+                for descriptor in _socket_of(plan):
+                    os.close(descriptor)  # the port is the server's, and free when that has ended
                 self._await_watcher()
             state: dict[str, Any] = json.loads((self._folder / "server.json").read_text())["state"]
             return state
@@ -172,6 +174,10 @@ def is_free(lock: Path) -> bool:
         os.close(descriptor)
 
 
+def _socket_of(plan: dict[str, Any]) -> tuple[int, ...]:
+    return (plan["socket"],) if "socket" in plan else ()
+
+
 def _watch(folder: Path) -> None:
     """The watcher: hold `server.lock`, run the server, stop it when nobody holds `users.lock`."""
     import ctypes  # only the watcher needs it
@@ -188,8 +194,12 @@ def _watch(folder: Path) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            pass_fds=_socket_of(plan),
             preexec_fn=lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0),
         )
+
+    for descriptor in _socket_of(plan):
+        os.close(descriptor)
 
     def unused() -> None:
         users = os.open(folder / "users.lock", os.O_RDWR)

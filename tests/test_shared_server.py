@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.shared_server import SharedServer, free_ports
+from tasks.shared_server import SharedServer, free_ports, port_is_free
 
 
 def recipe(folder: Path) -> dict[str, Any]:
@@ -239,6 +239,25 @@ def test_a_server_that_ignores_the_polite_signal_is_killed(folder: Path) -> None
     time.sleep(0.3)  # until it ignores the signal
     server.close()
     assert processes_of(folder) == []
+
+
+def test_a_port_that_is_held_is_nobody_elses_before_the_server_listens_and_free_when_it_has_ended(folder: Path) -> None:
+    def slow(folder: Path) -> dict[str, Any]:
+        held = socket.socket()
+        held.bind(("127.0.0.1", 0))
+        script = (
+            f"import socket, time; time.sleep(0.5); s = socket.socket(fileno={held.fileno()}); s.listen(); time.sleep(99)"
+        )
+        command = [sys.executable, "-c", script, str(folder)]
+        return {"command": command, "env": {}, "state": {"port": held.getsockname()[1]}, "socket": held.detach()}
+
+    server = SharedServer(folder, slow)
+    port = server.state["port"]
+    assert not listens(port)
+    assert not port_is_free(port)
+    assert until(lambda: listens(port))
+    server.close()
+    assert port_is_free(port)
 
 
 def test_free_ports_are_free_and_leave_room_for_grpc() -> None:
