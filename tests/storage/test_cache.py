@@ -13,6 +13,7 @@ import pytest
 from tasks.errors import InputError, UnreachableError, UnsafeError
 from tasks.folders import cache_folder
 from tasks.storage import Manifest, Store, cache, embedded, fetch, layout, open_store
+from tasks.storage.cache import eviction, seen
 from tests.storage.proxy import Passing, proxy
 from tests.storage.samples import FILES, Counter, published, put
 
@@ -49,7 +50,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def used() -> int:
-    return cache._size(cache_folder())
+    return eviction._size(cache_folder())
 
 
 def in_another_process(code: str, *arguments: str) -> str:
@@ -206,15 +207,15 @@ def test_damage_that_the_kernel_does_not_know_of_is_found_after_a_week(
 ) -> None:
     (manifest,) = versions(store, tmp_path, 1)
     folder = fetch(store, manifest)
-    real = cache._facts
+    real = seen._facts
     facts = {path.name: real(path) for path in folder.iterdir()}
     (folder / "own").chmod(0o644)
     _written_at_once(folder / "own")
-    monkeypatch.setattr(cache, "_facts", lambda path: facts[path.name])  # as a rotten sector looks
+    monkeypatch.setattr(seen, "_facts", lambda path: facts[path.name])  # as a rotten sector looks
     fetch(store, manifest)
     assert (folder / "own").read_bytes()[:1] == b"X"
     now = time.time()
-    monkeypatch.setattr(cache.time, "time", lambda: now + 8 * 86_400)
+    monkeypatch.setattr(seen.time, "time", lambda: now + 8 * 86_400)
     fetch(store, manifest)
     monkeypatch.undo()
     assert (folder / "own").read_bytes() == (tmp_path / "up0" / "own").read_bytes()
@@ -238,7 +239,7 @@ def test_a_note_that_can_not_be_read_costs_a_hash_and_no_more(
 
 def test_the_least_recently_used_version_goes_first(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two, three = versions(store, tmp_path, 3, size=100_000)
-    monkeypatch.setenv(cache.SIZE_VARIABLE, "350kB")
+    monkeypatch.setenv(eviction.SIZE_VARIABLE, "350kB")
     folders = []
     for age, manifest in ((300, one), (200, two)):
         folders.append(fetch(store, manifest))
@@ -256,7 +257,7 @@ def test_a_version_that_this_process_uses_is_not_evicted_until_it_is_released(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, three = versions(store, tmp_path, 3, size=100_000)
-    monkeypatch.setenv(cache.SIZE_VARIABLE, "0")
+    monkeypatch.setenv(eviction.SIZE_VARIABLE, "0")
     first = fetch(store, one)
     second = fetch(store, two)
     assert first.exists() and second.exists()
@@ -277,7 +278,7 @@ def test_a_version_that_another_process_uses_is_not_evicted(
     ) as reader:
         assert reader.stdout and reader.stdin
         folder = Path(reader.stdout.readline().split()[0])
-        monkeypatch.setenv(cache.SIZE_VARIABLE, "0")
+        monkeypatch.setenv(eviction.SIZE_VARIABLE, "0")
         fetch(store, two)
         assert bytes_of(folder)["shared"] == b"s" * 100_000
         reader.kill()
@@ -287,11 +288,11 @@ def test_a_version_that_another_process_uses_is_not_evicted(
 
 def test_what_a_killed_fetch_left_is_evicted_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = versions(store, tmp_path, 2)
-    place = cache._Place(cache_folder(), one.model, one.version)
+    place = cache.Place(cache_folder(), one.model, one.version)
     (place.partial / "bundle").mkdir(parents=True)
     (place.partial / "bundle" / "own").write_bytes(bytes(10**6))
     place.lock.touch()
-    monkeypatch.setenv(cache.SIZE_VARIABLE, "100kB")
+    monkeypatch.setenv(eviction.SIZE_VARIABLE, "100kB")
     fetch(store, two)
     assert not place.partial.exists()
 
@@ -300,8 +301,8 @@ def test_what_a_killed_fetch_left_is_evicted_too(store: Store, tmp_path: Path, m
     ("text", "size"), [("", 20 * 10**9), ("1000", 1000), ("500MB", 5 * 10**8), ("1.5 GB", 15 * 10**8), ("2t", 2 * 10**12)]
 )
 def test_the_size_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
-    monkeypatch.setenv(cache.SIZE_VARIABLE, text)
-    assert cache.size_limit() == size
+    monkeypatch.setenv(eviction.SIZE_VARIABLE, text)
+    assert eviction.size_limit() == size
 
 
 @pytest.mark.parametrize("text", ["much", "-1", "10 XB", "1e9"])
@@ -309,7 +310,7 @@ def test_what_is_no_size_is_refused_before_anything_is_fetched(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     (manifest,) = versions(store, tmp_path, 1)
-    monkeypatch.setenv(cache.SIZE_VARIABLE, text)
+    monkeypatch.setenv(eviction.SIZE_VARIABLE, text)
     with pytest.raises(InputError, match="is no size"):
         fetch(store, manifest, moved=lambda _: pytest.fail("moved"))
 
@@ -334,7 +335,7 @@ for _ in range(25):
     readers = [
         subprocess.Popen(
             [*command, *(f"{m.model}@{m.version}" for m in manifests)],
-            env={**os.environ, cache.SIZE_VARIABLE: "120kB"},
+            env={**os.environ, eviction.SIZE_VARIABLE: "120kB"},
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -23,83 +23,30 @@ own digest in the manifest, each time.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from tasks.errors import InputError, UnreachableError
 from tasks.folders import cache_folder
 from tasks.storage import layout
+from tasks.storage.cache.eviction import evict, size_limit
+from tasks.storage.cache.place import Place
+from tasks.storage.cache.seen import Note, Seen, note, protect, replacing
 from tasks.storage.manifest import FileEntry, Manifest
 from tasks.storage.store import Store
 from tasks.storage.transfer.downloads import download
 from tasks.storage.transfer.hashing import sha256_of
 from tasks.storage.transfer.progress import Moved, nobody
 
-SIZE_VARIABLE = "ROUNDTRIP_CACHE_SIZE"
-_DEFAULT_SIZE = 20 * 10**9
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", re.IGNORECASE)
-_DATED = 1_000_000_000 * 10**9  # nanoseconds: 9 September 2001
-_TRUSTED = 7 * 86_400.0  # seconds
-
-_Note = list[int | str]  # size, inode, modification time, change time, SHA-256
-
 _elsewhere: ContextVar[Path | None] = ContextVar("elsewhere", default=None)
 _held: dict[Path, IO[bytes]] = {}  # versions that this process uses, with their locks
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where one version is in the cache."""
-
-    root: Path
-    model: str
-    version: str
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "versions" / self.model / self.version
-
-    @property
-    def lock(self) -> Path:
-        return self.folder.with_name(f"{self.version}.lock")
-
-    @property
-    def fill(self) -> Path:
-        return self.folder.with_name(f"{self.version}.fill")
-
-    @property
-    def seen(self) -> Path:
-        return self.folder.with_name(f"{self.version}.seen")
-
-    @property
-    def partial(self) -> Path:
-        return self.folder.with_name(f".{self.version}.partial")
-
-
-def size_limit() -> int:
-    """Bytes that the cache may have: `ROUNDTRIP_CACHE_SIZE`, such as `500MB` or `20 GB`, which is the default.
-
-    Raises:
-        InputError: It is no size.
-    """
-    text = os.environ.get(SIZE_VARIABLE, "").strip()
-    if not text:
-        return _DEFAULT_SIZE
-    match = _SIZE.fullmatch(text)
-    if not match:
-        raise InputError(f"{SIZE_VARIABLE}={text!r} is no size. Write a number of bytes, or 500MB, 20GB, 1TB.")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def cached(store: Store, manifest: Manifest, moved: Moved = nobody, expect: Moved = nobody) -> Path:
@@ -120,7 +67,7 @@ def cached(store: Store, manifest: Manifest, moved: Moved = nobody, expect: Move
         InputError: The cache can't be written.
     """
     limit = size_limit()
-    place = _Place(_root(), manifest.model, manifest.version)
+    place = Place(_root(), manifest.model, manifest.version)
     held_before = place.folder in _held
     try:
         place.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -185,28 +132,28 @@ def _blob(root: Path, entry: FileEntry) -> Path:
 # What is there
 
 
-def _lacking(place: _Place, manifest: Manifest) -> list[FileEntry]:
+def _lacking(place: Place, manifest: Manifest) -> list[FileEntry]:
     """Files that are not there or not right. What was hashed and found right is noted, and what is not declared removed."""
     there = _tidied(place, manifest)
-    seen = _Seen.read(place.seen)
-    right: dict[str, _Note] = {}
+    seen = Seen.read(place.seen)
+    right: dict[str, Note] = {}
     for entry in manifest.files:
         path = there.get(entry.path)
         if path is None or path.stat().st_size != entry.size:
             continue
-        note = _note(path, entry)
-        if seen.files.get(entry.path) == note:
-            right[entry.path] = note
+        now = note(path, entry)
+        if seen.files.get(entry.path) == now:
+            right[entry.path] = now
             continue
-        _protect(path)
+        protect(path)
         if sha256_of(path) == entry.sha256:
-            right[entry.path] = _note(path, entry)
+            right[entry.path] = note(path, entry)
     if right != seen.files:
-        _Seen(seen.hashed or time.time(), right).write(place.seen)
+        Seen(seen.hashed or time.time(), right).write(place.seen)
     return [entry for entry in manifest.files if entry.path not in right]
 
 
-def _tidied(place: _Place, manifest: Manifest) -> dict[str, Path]:
+def _tidied(place: Place, manifest: Manifest) -> dict[str, Path]:
     """The plain files of the folder that the manifest names; others, and links, are removed."""
     declared = {entry.path for entry in manifest.files} | {layout.MANIFEST}
     found = {}
@@ -223,51 +170,10 @@ def _tidied(place: _Place, manifest: Manifest) -> dict[str, Path]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the kernel said of files when they were hashed, and their digests; a week later it says nothing any more."""
-
-    hashed: float
-    files: dict[str, _Note]
-
-    @classmethod
-    def read(cls, path: Path) -> _Seen:
-        try:
-            document = json.loads(path.read_bytes())
-            found = cls(float(document["hashed"]), dict(document["files"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return cls(0.0, {})
-        return found if 0 <= time.time() - found.hashed < _TRUSTED else cls(0.0, {})
-
-    def write(self, path: Path) -> None:
-        # Without those that were written to since they were dated: they are hashed next time.
-        files = {name: note for name, note in self.files.items() if note[2] == _DATED}
-        with _replacing(path) as new:
-            new.write_text(json.dumps({"hashed": self.hashed, "files": files}))
-
-
-def _note(path: Path, entry: FileEntry) -> _Note:
-    # With the digest, for a store may come to name others for the version: then these are not the bytes that it names.
-    return [*_facts(path), entry.sha256]
-
-
-def _facts(path: Path) -> list[int]:
-    facts = path.stat()
-    return [facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns]
-
-
-def _protect(path: Path) -> None:
-    """Make a file read-only, and date it so that any write to it shows; before it is hashed, or where nobody else looks."""
-    path.chmod(0o444)
-    os.utime(path, ns=(_DATED, _DATED))
-
-
 # Filling
 
 
-def _fill(
-    store: Store, place: _Place, manifest: Manifest, lacking: Sequence[FileEntry], moved: Moved, expect: Moved
-) -> None:
+def _fill(store: Store, place: Place, manifest: Manifest, lacking: Sequence[FileEntry], moved: Moved, expect: Moved) -> None:
     """Bring what is lacking, keep it under its digest, and put it into the version's folder."""
     new = place.partial / "bundle"
     new.mkdir(parents=True, exist_ok=True)
@@ -296,16 +202,16 @@ def _fill(
             shutil.rmtree(place.partial, ignore_errors=True)
     # Right as of now, by the hashes of the download and of the blobs.
     lacking_paths = {entry.path for entry in lacking}
-    seen = _Seen.read(place.seen)
-    files = {e.path: _note(place.folder / e.path, e) for e in manifest.files if e.path in lacking_paths}
-    _Seen(seen.hashed or time.time(), seen.files | files).write(place.seen)
+    seen = Seen.read(place.seen)
+    files = {e.path: note(place.folder / e.path, e) for e in manifest.files if e.path in lacking_paths}
+    Seen(seen.hashed or time.time(), seen.files | files).write(place.seen)
 
 
 def _state(path: Path, manifest: Manifest) -> None:
     """Have a file say what the manifest does; it is left alone where it does so already."""
     content = manifest.model_dump_json(indent=1).encode()
     if not path.is_file() or path.read_bytes() != content:
-        with _replacing(path) as new:
+        with replacing(path) as new:
             new.write_bytes(content)
 
 
@@ -313,7 +219,7 @@ def _link_blob(root: Path, entry: FileEntry, target: Path) -> bool:
     """Put a file that the cache has into its place, where it is right; hashed, for it may have changed since."""
     blob = _blob(root, entry)
     try:
-        _protect(blob)
+        protect(blob)
         if sha256_of(blob) != entry.sha256:
             blob.unlink()
             return False
@@ -327,7 +233,7 @@ def _link_blob(root: Path, entry: FileEntry, target: Path) -> bool:
 
 def _keep(root: Path, entry: FileEntry, path: Path) -> None:
     """Keep a file that was just hashed under its digest, for other versions that have it."""
-    _protect(path)
+    protect(path)
     blob = _blob(root, entry)
     blob.parent.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):  # a file system without links keeps it in the version alone; or somebody else was first
@@ -347,18 +253,10 @@ def _replace(new: Path, old: Path) -> None:
     new.replace(old)
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A new file that takes the old one's place in one step."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    yield new
-    new.replace(path)
-
-
 # Locks
 
 
-def _hold(place: _Place) -> None:
+def _hold(place: Place) -> None:
     """Keep the version from being evicted, until `release` or the end of this process; and date its use."""
     if place.folder not in _held:
         while True:
@@ -376,62 +274,3 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-# Eviction
-
-
-def evict(root: Path, limit: int) -> None:
-    """Remove versions until the cache has no more than so many bytes, least recently used first; never one that is held."""
-    size = _size(root)
-    if size <= limit:
-        return
-    locks = sorted((root / "versions").glob("*/*.lock"), key=_last_use)
-    for lock in locks:
-        place = _Place(root, lock.parent.name, lock.stem)
-        if not _removed(place):
-            continue
-        size = _size(root)
-        if size <= limit:
-            return
-
-
-def _removed(place: _Place) -> bool:
-    """Remove a version that nobody uses, and the blobs that no other has."""
-    try:
-        file = place.lock.open("rb")
-    except FileNotFoundError:
-        return False
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        shutil.rmtree(place.folder, ignore_errors=True)
-        shutil.rmtree(place.partial, ignore_errors=True)
-        place.seen.unlink(missing_ok=True)
-        place.fill.unlink(missing_ok=True)
-        place.lock.unlink(missing_ok=True)
-    for blob in (place.root / "blobs").glob("*/*"):
-        with suppress(FileNotFoundError):
-            if blob.stat().st_nlink == 1:
-                blob.unlink()
-    return True
-
-
-def _size(root: Path) -> int:
-    """Bytes of all files, those with several links once."""
-    sizes = {}
-    for base, _, files in os.walk(root):
-        for name in files:
-            with suppress(FileNotFoundError):
-                facts = (Path(base) / name).lstat()
-                sizes[facts.st_ino] = facts.st_size
-    return sum(sizes.values())
-
-
-def _last_use(lock: Path) -> float:
-    try:
-        return lock.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
