@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect.futures import PrefectFuture
 
@@ -23,6 +23,21 @@ def outcome(future: PrefectFuture[T]) -> T | Exception:
             return future.result(raise_on_failure=False)
     except Exception as died:
         return died
+
+
+@contextmanager
+def ended_if_interrupted(shared: Any) -> Iterator[None]:
+    """End the processes that a task runner's threads wait for where this block is interrupted, for it waits for the threads.
+
+    Args:
+        shared: Gives what holds those processes, cached (`Bench.of_this_process`); the next call gives another one.
+    """
+    try:
+        yield
+    except BaseException:  # Ctrl-C
+        shared().stop()
+        shared.cache_clear()
+        raise
 
 
 @contextmanager

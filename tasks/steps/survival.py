@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from tasks.settings import StoreConfig
-from tasks.steps.fanning import outcome
+from tasks.steps.fanning import ended_if_interrupted, outcome
 from tasks.steps.listening import tell
 from tasks.steps.stores import is_bad_luck, opened
 from tasks.storage import layout
@@ -34,7 +34,7 @@ def measure_row(subject: Subject, formats: list[str], limits: Limits) -> list[Ce
 def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[PrefectFuture[list[Cell]]]) -> list[Cell]:
     """The cells of all rows in their order; where a whole worker died, its rows are cells that say so."""
     cells: list[Cell] = []
-    try:
+    with ended_if_interrupted(Bench.of_this_process):
         for subject, future in zip(subjects, futures, strict=True):
             row = outcome(future)
             if isinstance(row, Exception):
@@ -42,10 +42,6 @@ def rows_of(subjects: list[Subject], formats: list[str], futures: Sequence[Prefe
             for cell in row:  # other processes than this one could not tell
                 tell(cell)
             cells += row
-    except BaseException:  # Ctrl-C: a runner of threads waits for its threads, and they for their processes
-        Bench.of_this_process().stop()
-        Bench.of_this_process.cache_clear()  # for the next table of this process
-        raise
     return cells
 
 

@@ -15,7 +15,7 @@ from prefect.futures import PrefectFuture
 
 from tasks import events
 from tasks.errors import InputError, RoundtripError
-from tasks.steps.fanning import outcome
+from tasks.steps.fanning import ended_if_interrupted, outcome
 from tasks.steps.listening import tell
 from tasks.steps.showing import artifact_key, emit, tag, this_run
 from tasks.steps.stores import is_bad_luck, opened
@@ -62,17 +62,13 @@ def try_combination(combination: Combination, plan: SweepPlan) -> Tried:
 def tries_of(combinations: Sequence[Combination], futures: Sequence[PrefectFuture[Tried]]) -> list[Tried]:
     """What came of each combination, in their order; where a whole worker died, its combinations say so."""
     runs: list[Tried] = []
-    try:
+    with ended_if_interrupted(Tries.of_this_process):
         for combination, future in zip(combinations, futures, strict=True):
             tried = outcome(future)
             if isinstance(tried, Exception):
                 tried = failed(combination, RoundtripError(f"the worker: {tried}"))
             tell(tried)  # other processes than this one could not
             runs.append(tried)
-    except BaseException:  # Ctrl-C: a runner of threads waits for its threads, and they for their processes
-        Tries.of_this_process().stop()
-        Tries.of_this_process.cache_clear()  # for the next sweep of this process
-        raise
     return runs
 
 
