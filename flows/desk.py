@@ -20,8 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from flows.scenarios import DISTRIBUTED
-from flows.server import PrefectServer
-from tasks import nursery
+from flows.server import Servers
 from tasks.children import Child, ChildDied
 from tasks.errors import RoundtripError
 
@@ -107,8 +106,7 @@ class Desk:
 
     def __init__(self, *, trains: bool, distributed: bool = False, returns: str | None = None, debug: bool = False) -> None:
         self._reference = returns
-        self._server = PrefectServer()
-        nursery.prepare("flows.trainer", "flows.returner", "tasks.verification.measuring", debug=debug)
+        self._servers = Servers("flows.trainer", "flows.returner", "tasks.verification.measuring", debug=debug)
         # What the processes leave behind when they are ended goes with this folder.
         self._scratch = tempfile.mkdtemp(prefix="roundtrip-")
         env = {"TMPDIR": self._scratch}
@@ -116,23 +114,16 @@ class Desk:
         self._trainer = Child("flows.trainer", env=trainer, debug=debug) if trains else None
         self._returner = Child("flows.returner", env=env, debug=debug)
         self._loose_ends: Iterator[dict[str, Any]] = iter(())
-        from tasks.settings import StoreConfig
-        from tasks.storage import embedded
-
-        self._store = embedded.start() if StoreConfig().location() is None else None
 
     def __enter__(self) -> Self:
         try:
-            if self._store:
-                self._store.wait_until_up()
-            # A wrong address, and a version that does not exist, are said now and not when everything else is up.
-            if self._store is None or self._reference:
+            if self._reference:  # that it does not exist is said now, and not when everything is up
+                self._servers.wait_for_store()
                 from tasks.storage import open_store, read_manifest, resolve
 
                 store = open_store()
-                if self._reference:
-                    read_manifest(store, *resolve(store, self._reference))
-            self._server.wait_until_up()
+                read_manifest(store, *resolve(store, self._reference))
+            self._servers.wait_until_up()
         except BaseException:
             self._stop()
             raise
@@ -148,7 +139,7 @@ class Desk:
             if child:
                 child.end()
         shutil.rmtree(self._scratch, ignore_errors=True)
-        self._server.close()
+        self._servers.close()
 
     def run(
         self, jobs: Sequence[Job], show: Callable[[str, dict[str, Any]], None]

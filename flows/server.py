@@ -1,4 +1,4 @@
-"""Prefect's server for a job at a desk: one for the whole job, shared with other jobs, on loopback, with a password.
+"""The servers of a job at a desk. Prefect's: one for the whole job, shared with other jobs, on loopback, with a password.
 
 Where `PREFECT_API_URL` is set, by the environment or in a Prefect profile, that server is used and nothing is started. Where
 `python -m flows up` runs, its server is used.
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tasks import nursery
 from tasks.errors import UnreachableError
 from tasks.folders import data_folder
 from tasks.shared_server import SharedServer
@@ -100,6 +101,50 @@ class PrefectServer:
         """Let go of the server; it stops with its last user."""
         if self._own:
             self._own.close()
+
+
+class Servers:
+    """Prefect's server, a nursery and the store: begun at once, in the order that is quickest, and waited for later.
+
+    Args:
+        imports: What the nursery imports; without any there is none.
+        debug: Let the nursery's processes say all that they would say.
+    """
+
+    def __init__(self, *imports: str, debug: bool = False) -> None:
+        self._prefect = PrefectServer()
+        if imports:
+            nursery.prepare(*imports, debug=debug)
+        from tasks.settings import StoreConfig  # they cost 0.4 s, and the others start meanwhile
+        from tasks.storage import embedded
+
+        self._embedded = embedded.start() if StoreConfig().location() is None else None
+
+    def wait_for_store(self) -> None:
+        """Return when the store answers; a wrong address is said now, and not when everything else is up.
+
+        Raises:
+            RoundtripError: It does not, or refuses us.
+        """
+        if self._embedded:
+            self._embedded.wait_until_up()
+            return
+        from tasks.storage import open_store
+
+        open_store()
+
+    def wait_until_up(self) -> None:
+        """Return when both answer.
+
+        Raises:
+            RoundtripError: One does not, or refuses us.
+        """
+        self.wait_for_store()
+        self._prefect.wait_until_up()
+
+    def close(self) -> None:
+        """Let go of Prefect's server; it stops with its last user, as the store does when this process ends."""
+        self._prefect.close()
 
 
 def configured_url() -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import click
 
 from flows.commands.common import absolute_source, common, finish, model_options, model_parameter, quiet
 from flows.runners import APART, check_runner, task_runner
-from tasks import nursery
 from tasks.data.config import GENERATED
 from tasks.definitions.families import FAMILIES
 from tasks.errors import InputError
@@ -118,20 +118,14 @@ def _measure(
     subjects: list[Any], formats: list[str], runner: str, workers: int, seconds: float, memory: float | None, debug: bool
 ) -> tuple[Any, str]:
     """Run the flow here. The servers start and the nursery imports TensorFlow while this process imports Prefect."""
-    from flows.server import PrefectServer
+    from flows.server import Servers
 
-    server = PrefectServer()
-    from tasks.settings import StoreConfig
-    from tasks.storage import embedded, layout, open_store
-    from tasks.verification.fidelity import Cell, Limits
-    from tasks.verification.fidelity.bench import MODULE
-
-    embedded_store = embedded.start() if StoreConfig().location() is None else None
-    if runner not in APART:
-        nursery.prepare(MODULE, debug=debug)
+    servers = Servers(*([] if runner in APART else ["tasks.verification.fidelity.work"]), debug=debug)
     from flows.fidelity import fidelity as fidelity_flow
     from flows.show_fidelity import Cells
     from tasks.steps import reporting_to
+    from tasks.storage import layout, open_store
+    from tasks.verification.fidelity import Cell, Limits
 
     cells = Cells(len(subjects) * len(formats))
     limits = Limits.shared_by(workers, seconds, memory)
@@ -140,13 +134,9 @@ def _measure(
         if isinstance(news, Cell):
             cells.tell(news)
 
-    try:
+    with closing(servers):
         with task_runner(runner, workers) as chosen:
-            if embedded_store:
-                embedded_store.wait_until_up()
-            server.wait_until_up()
+            servers.wait_until_up()
             with cells.shown(), reporting_to(tell):
                 table = fidelity_flow.with_options(task_runner=chosen)(subjects, formats, limits, workers)
         return table, open_store().uri(layout.fidelity(table.id))
-    finally:
-        server.close()

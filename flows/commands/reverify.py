@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import click
 
 from flows.commands.common import common, finish, quiet
-from tasks import nursery
 
 
 @click.command()
@@ -40,14 +40,9 @@ def reverify(models: Sequence[str], alias: str, every_version: bool, as_json: bo
 
 def _proofs(models: Sequence[str], alias: str, every_version: bool, debug: bool) -> list[Any]:
     """Run the flow here. The servers start and the nursery imports TensorFlow while this process imports Prefect."""
-    from flows.server import PrefectServer
+    from flows.server import Servers
 
-    server = PrefectServer()
-    from tasks.settings import StoreConfig
-    from tasks.storage import embedded, open_store
-
-    embedded_store = embedded.start() if StoreConfig().location() is None else None
-    nursery.prepare("tasks.verification.measuring", debug=debug)
+    servers = Servers("tasks.verification.measuring", debug=debug)
     from flows.reverify import reverify as reverify_flow
     from tasks.steps import reporting_to
     from tasks.verification.reverifying import Proof
@@ -60,17 +55,10 @@ def _proofs(models: Sequence[str], alias: str, every_version: bool, debug: bool)
             why = f": {news.why}" if news.why else ""
             click.echo(f"{news.outcome}  {news.reference}  {news.seconds:.1f} s{why}", err=True)
 
-    try:
-        if embedded_store:
-            embedded_store.wait_until_up()
-        else:
-            open_store()  # a wrong address is said now
-        server.wait_until_up()
-        with reporting_to(tell):
-            # Failed runs are rows here, and the document's error is made of them.
-            state: Any = reverify_flow(list(models), alias, every_version, return_state=True)
-    finally:
-        server.close()
+    with closing(servers), reporting_to(tell):
+        servers.wait_until_up()
+        # Failed runs are rows here, and the document's error is made of them.
+        state: Any = reverify_flow(list(models), alias, every_version, return_state=True)
     error = state.result(raise_on_failure=False)
     if isinstance(error, BaseException) and getattr(error, "outcome", None) is None:
         raise error  # it never came to a table
