@@ -150,8 +150,20 @@ def fill(page: Page, values: dict[str, str]) -> None:
 
 
 def choose(page: Page, label: str, value: str) -> None:
-    page.get_by_label(f"Select {label}").first.click()
-    page.get_by_role("option", name=value, exact=True).click()
+    """Open a list of the form and take a choice, again where the form was drawn anew meanwhile, which closes the list."""
+    button, option = page.get_by_label(f"Select {label}").first, page.get_by_role("option", name=value, exact=True)
+
+    def chosen() -> bool:
+        try:
+            if not option.is_visible():
+                button.click(timeout=5000)
+            option.click(timeout=5000)
+            expect(button).to_have_text(value, timeout=5000)
+        except (NotThere, AssertionError):
+            return False
+        return True
+
+    production.eventually(chosen, f"the choice of {value}")
 
 
 def open_artifact(page: Page, key: str, which: int = 0) -> None:
