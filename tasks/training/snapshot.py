@@ -136,16 +136,20 @@ def _put_state(callback: Any, state: dict[str, Any]) -> None:
 
 
 def _numbered(prefix: str, variables: Iterable[Any]) -> dict[str, Array]:
-    return {f"{prefix}/{i:05d}": _plain(np.asarray(v)) for i, v in enumerate(variables)}
+    return {f"{prefix}/{i:05d}": _plain(v) for i, v in enumerate(variables)}
 
 
 def _section(prefix: str, snapshot: Snapshot) -> list[Array]:
     return [snapshot.arrays[name] for name in sorted(snapshot.arrays) if name.rpartition("/")[0] == prefix]
 
 
-def _plain(array: Array) -> Array:
+def _plain(value: Any) -> Array:
     """A copy that `.npz` holds: of bfloat16 and its like, which it does not know, the bytes."""
-    return array.copy() if array.dtype.isbuiltin == 1 else np.frombuffer(array.tobytes(), np.uint8)
+    array = np.asarray(value)
+    if array.dtype.isbuiltin != 1:
+        return np.frombuffer(array.tobytes(), np.uint8)
+    copied_already = array is not value and array.flags.owndata  # as a variable does it
+    return array if copied_already else array.copy()
 
 
 def _matching(variables: Sequence[Any], values: Sequence[Array]) -> list[Array]:
