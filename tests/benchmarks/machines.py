@@ -24,7 +24,7 @@ import psutil
 
 from flows.production import checks, databases
 from flows.production.api import Api
-from flows.production.parts import ROOT, WORKER, Part, client_environment, parts_of
+from flows.production.parts import POOL, ROOT, Part, client_environment, parts_of
 from flows.production.plan import decide, folder, logs_folder
 from tasks.nursery import die_with_parent
 from tests.benchmarks.counted_app import FILE, NOT_COUNTED
@@ -109,8 +109,8 @@ class Machines:
         before = len(self.running)
         for number in range(count):
             name = f"worker-{number}"
-            command = [name if word == WORKER else word for word in self._worker.command] + ["--limit", "1"]
-            self._start(name, self._worker, command)
+            options = f"--pool {POOL} --type process --limit 1 --name {name}"
+            self._start(name, self._worker, [sys.executable, "-m", "prefect", "worker", "start", *options.split()])
         names = {f"worker-{number}" for number in range(count)}
         started = time.time()
         self._until(lambda: names <= self._online(started), "workers")
