@@ -16,8 +16,18 @@ from tasks.settings import StoreConfig
 def is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
     """Retry what a second attempt can mend."""
     del task, run
-    error = getattr(state.data, "exception", state.data)
+    error = _error_of(state)
     return isinstance(error, UnreachableError) and not isinstance(error, DeniedError)
+
+
+def is_no_mistake(task: Any, run: TaskRun, state: State[Any]) -> bool:
+    """Retry whatever failed, but for wrong input: of services that are not ours, whose errors we don't know."""
+    del task, run
+    return not isinstance(_error_of(state), InputError)
+
+
+def _error_of(state: State[Any]) -> Any:
+    return getattr(state.data, "exception", state.data)
 
 
 def opened(config: StoreConfig) -> storage.Store:

@@ -16,7 +16,7 @@ from tasks import storage
 from tasks.errors import InputError
 from tasks.settings import StoreConfig
 from tasks.steps.listening import tell
-from tasks.steps.stores import is_bad_luck, opened
+from tasks.steps.stores import is_bad_luck, is_no_mistake, opened
 from tasks.storage import Done, Plan, Retention
 from tasks.verification.report import human_bytes
 from tasks.verification.reverifying import Proof, shortfall, to_prove
@@ -93,7 +93,8 @@ def show_alarm(subject: str, details: dict[str, Any]) -> str:
     return text
 
 
-@task(name="send alarm", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30], retry_jitter_factor=0.5)
+@task(name="send alarm", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30], retry_jitter_factor=0.5,
+      retry_condition_fn=is_no_mistake)  # fmt: skip
 def send_alarm(subject: str, text: str, block: str) -> None:
     """Send an alarm through a Prefect notification block."""
     import prefect.blocks.notifications  # noqa: F401  # so that Prefect knows their types
