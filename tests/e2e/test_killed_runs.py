@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,60 +17,81 @@ import numpy as np
 import psutil
 import pytest
 
-from tasks.storage import Store, layout, list_versions, read_manifest, resolve
+from tasks.storage import Manifest, Store, embedded, layout, list_versions, open_store, read_manifest, resolve
+from tests.conftest import configured
 from tests.e2e.commands import ROOT, Home, end_of, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
+TRAINING = {"epochs": 25, "compiler": "eager", "checkpoint_epochs": 1, "checkpoint_seconds": None}
 JOB = ("run", "weights-h5", "--epochs", "25", "--checkpoint-every", "1", "--compiler", "eager", "--json", "--name")
 
 
-@pytest.fixture
-def home(tmp_path: Path, s3_environment: dict[str, str], prefect_server: dict[str, str]) -> Home:
-    return Home(tmp_path, s3_environment | prefect_server)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where all of them run, and what from."""
+
+    home: Home
+    store: Store
+    data: str
+
+
+@pytest.fixture(scope="module")
+def place(
+    s3: embedded.EmbeddedStore, prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("home")
+    rng = np.random.default_rng(0)
+    data = folder / "data.npz"
+    np.savez(data, x=rng.standard_normal((200, 8)).astype(np.float32), y=rng.integers(0, 3, 200))
+    with pytest.MonkeyPatch.context() as patch:
+        environment = configured(s3, patch)
+        yield Place(Home(folder, environment | prefect_server), open_store(), str(data))
+
+
+@pytest.fixture(scope="module")
+def whole(place: Place) -> Manifest:
+    """What a run publishes that nobody disturbs."""
+    result = place.home.run(*JOB, "whole", "--data", place.data)
+    assert result.code == 0, result.err
+    assert "resumed" not in result.err
+    assert place.store.keys(layout.checkpoints("whole")) == []
+    return read_manifest(place.store, *resolve(place.store, "whole"))
 
 
 def committed(store: Store, model: str) -> list[str]:
     return [key for key in store.keys(layout.checkpoints(model)) if key.endswith(layout.CHECKPOINT)]
 
 
-def test_a_killed_job_goes_on_when_it_is_run_again_and_leaves_no_checkpoint(home: Home, store: Store) -> None:
-    data = ("--data", str(_data(home.folder)))
-    whole = home.start(*JOB, "whole", *data)
-    killed = home.start(*JOB, "killed", *data)
-    assert until(lambda: bool(committed(store, "killed")), 200)
-    killed.kill()
-    end_of(killed)
-    assert store.folders(layout.versions("killed")) == []
-
-    again = home.run(*JOB, "killed", *data, seconds=500)
-    undisturbed = end_of(whole, 500)
-
-    assert undisturbed.code == 0, undisturbed.err
-    assert again.code == 0, again.err
-    assert "weights-h5: resumed after epoch " in again.err
-    assert "resumed" not in undisturbed.err
-    one, other = (read_manifest(store, *resolve(store, name)) for name in ("whole", "killed"))
+def assert_same_end(one: Manifest, other: Manifest, store: Store) -> None:
+    """The same bits in the end, though the other was killed; and no checkpoint of it is left."""
     assert one.carried.weights == other.carried.weights
     assert one.carried.optimizer == other.carried.optimizer
     assert one.carried.curves == other.carried.curves
     assert other.training.notes[0].startswith("resumed after epoch ")
-    assert store.keys(layout.checkpoints("whole")) == store.keys(layout.checkpoints("killed")) == []
+    assert store.keys(layout.checkpoints(other.model)) == []
 
 
-def _data(folder: Path) -> Path:
-    rng = np.random.default_rng(0)
-    path = folder / "data.npz"
-    np.savez(path, x=rng.standard_normal((200, 8)).astype(np.float32), y=rng.integers(0, 3, 200))
-    return path
+def test_a_killed_job_goes_on_when_it_is_run_again_and_leaves_no_checkpoint(place: Place, whole: Manifest) -> None:
+    job = (*JOB, "killed", "--data", place.data)
+    killed = place.home.start(*job)
+    assert until(lambda: bool(committed(place.store, "killed")), 200)
+    killed.kill()
+    end_of(killed)
+    assert place.store.folders(layout.versions("killed")) == []
+
+    again = place.home.run(*job, seconds=500)
+
+    assert again.code == 0, again.err
+    assert "weights-h5: resumed after epoch " in again.err
+    assert_same_end(whole, read_manifest(place.store, *resolve(place.store, "killed")), place.store)
 
 
 class Run:
     """A run of a deployment of `weights-h5`, executed as a worker does, but in a process that the test holds."""
 
-    def __init__(self, api: httpx.Client, deployment: str, name: str) -> None:
-        training = {"epochs": 25, "compiler": "eager", "checkpoint_epochs": 1, "checkpoint_seconds": None}
-        parameters = {"data": {"rows": 200}, "training": training, "name": name}
+    def __init__(self, api: httpx.Client, deployment: str, name: str, data: str) -> None:
+        parameters = {"data": {"source": data}, "training": TRAINING, "name": name}
         # A server on SQLite answers 503 where it is busy; Prefect's own client asks again too.
         body = {"parameters": parameters, "idempotency_key": name}
         for _ in range(5):
@@ -125,26 +147,23 @@ def deployment(api: httpx.Client) -> str:
 
 
 def test_a_flow_run_that_was_killed_goes_on_when_prefect_runs_it_again(
-    home: Home, store: Store, api: httpx.Client, deployment: str
+    place: Place, whole: Manifest, api: httpx.Client, deployment: str
 ) -> None:
-    undisturbed, killed = Run(api, deployment, "whole"), Run(api, deployment, "killed")
-    whole, first = undisturbed.execute(home), killed.execute(home)
-    assert until(lambda: bool(committed(store, "killed")), 240)
-    killed.kill()
+    run = Run(api, deployment, "retried", place.data)
+    first = run.execute(place.home)
+    assert until(lambda: bool(committed(place.store, "retried")), 240)
+    run.kill()
     first.communicate()  # what a worker starts sees its flow die, and says so
-    assert killed.read()["state"]["type"] == "CRASHED"
-    killed.set_state("SCHEDULED", force=True)  # the button Retry in Prefect's UI
-    assert store.folders(layout.versions("killed")) == []
+    assert run.read()["state"]["type"] == "CRASHED"
+    run.set_state("SCHEDULED", force=True)  # the button Retry in Prefect's UI
+    assert place.store.folders(layout.versions("retried")) == []
 
-    again, _ = killed.execute(home).communicate()
-    end, _ = whole.communicate()
+    said, _ = run.execute(place.home).communicate()
 
-    for run, said, times in ((killed, again, 2), (undisturbed, end, 1)):
-        found = run.read()
-        assert (found["state"]["type"], found["run_count"]) == ("COMPLETED", times), said
-    assert until(lambda: any(line.startswith("resumed after epoch") for line in killed.log()), 30)
-    one, other = (read_manifest(store, name, *list_versions(store, name)) for name in ("whole", "killed"))
-    assert one.carried.weights == other.carried.weights
-    assert one.carried.curves == other.carried.curves
-    assert other.flow_run == killed.id
-    assert store.keys(layout.checkpoints("killed")) == []
+    found = run.read()
+    assert (found["state"]["type"], found["run_count"]) == ("COMPLETED", 2), said
+    assert until(lambda: any(line.startswith("resumed after epoch") for line in run.log()), 30)
+    (version,) = list_versions(place.store, "retried")
+    manifest = read_manifest(place.store, "retried", version)
+    assert manifest.flow_run == run.id
+    assert_same_end(whole, manifest, place.store)
