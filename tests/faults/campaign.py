@@ -82,7 +82,7 @@ def clean_run(ground: Ground, operation: Operation) -> list[Recorded]:
 
 def campaign(ground: Ground, operation: Operation, fault: Fault, when: When, targets: Sequence[Recorded]) -> list[Result]:
     """One case for each request that the fault can strike, some at a time."""
-    targets = [target for target in targets if fault.strikes(target) and _differs(operation, fault, when, target)]
+    targets = [target for target in targets if fault.strikes(target) and _differs(operation, when, target)]
     lanes = min(len(targets), _SILENT_LANES if fault.silent else _LANES)
 
     def lane(number: int) -> list[Result]:
@@ -93,18 +93,24 @@ def campaign(ground: Ground, operation: Operation, fault: Fault, when: When, tar
         return [result for results in pool.map(lane, range(lanes)) for result in results]
 
 
-def _differs(operation: Operation, fault: Fault, when: When, target: Recorded) -> bool:
+def tells_more(fault: Fault, when: When) -> bool:
+    """Whether a fault that lasts so long tells more than another one.
+
+    From then on, a store that does nothing it is asked is the same whatever it says: `refusals` has one that is gone. One
+    that does it all and whose answers are lost is another one, and so is each that damages something.
+    """
+    return when is not When.ONWARDS or fault.damages or fault.name == "answer lost"
+
+
+def _differs(operation: Operation, when: When, target: Recorded) -> bool:
     """Whether a case tells more than its neighbours.
 
     Where a request fails always, and nothing is asked after it that could pass, it might as well be the last one. gc asks
-    alike for each thing that it removes: the first of each kind meets every fault, and all of them SIGKILL, which is also
-    what a store comes to that fails from then on.
+    alike for each thing that it removes: the first of each kind meets every fault, and all of them SIGKILL.
     """
     if operation is GC and target.occurrence:
         return False
-    if when is When.ALWAYS:
-        return target.is_document or "?upload" in target.label
-    return operation is not GC or when is When.ONCE or fault.damages or fault.name == "answer lost"
+    return when is not When.ALWAYS or target.is_document or "?upload" in target.label
 
 
 def refusals(ground: Ground, operation: Operation, targets: Sequence[Recorded]) -> list[Result]:
