@@ -1,16 +1,22 @@
-"""One real embedded S3 server for the session, in folders of its own; every test gets its own prefix in it."""
+"""One real embedded S3 server for the session, in folders of its own; every test gets its own prefix in it.
+
+And what each of pytest's processes takes: whole files, for their tests share what was trained or started for them.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler.loadfile import LoadFileScheduling
 
 # Before anything of ours is imported: no test touches the user's data, cache, store or Prefect server.
 _HOME = Path(tempfile.mkdtemp(prefix="roundtrip-tests-"))
@@ -21,10 +27,26 @@ os.environ.update(
     PREFECT_HOME=str(_HOME / "prefect"),
     TF_CPP_MIN_LOG_LEVEL="3",
 )
+# Who starts pytest in a shell's background starts it deaf to Ctrl-C, and all programs of the tests with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for _name in ("ROUNDTRIP_STORE", "PREFECT_API_URL", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
     os.environ.pop(_name, None)
 
 from tasks.storage import Store, embedded, open_store  # noqa: E402  # after the environment is set
+
+
+class _Together(LoadFileScheduling):
+    """A process takes a whole file, or all files of a folder that share one production."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        shared = "tests/e2e/deployments/"
+        return shared if nodeid.startswith(shared) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """What `-n 2` hands out."""
+    return _Together(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +65,12 @@ def s3() -> Iterator[embedded.EmbeddedStore]:
 
 @pytest.fixture
 def s3_environment(s3: embedded.EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A store of its own for this test, as a user configures one: `ROUNDTRIP_STORE` and the AWS SDK's variables."""
+    """A store of its own for this test."""
+    return configured(s3, monkeypatch)
+
+
+def configured(s3: embedded.EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A store that nobody else uses, as a user configures one: `ROUNDTRIP_STORE` and the AWS SDK's variables."""
     values = {
         "ROUNDTRIP_STORE": f"s3://{s3.access.bucket}/{uuid.uuid4().hex}",
         "AWS_ENDPOINT_URL_S3": s3.access.endpoint,
