@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, Field
 
-from tasks.data import Array, Arrays, Dataset
+from tasks.data import Arrays, Dataset
 from tasks.data.dataset import each, rows, take
 from tasks.definitions import Definition
 from tasks.definitions.build import as_tensors
 from tasks.references import resolve
 from tasks.serialization import keras_model
-from tasks.serialization.arrays import flat, nested, read_npz
+from tasks.serialization.arrays import flat, nested, read_npz, write_npz
 from tasks.serialization.digests import TensorDigest, tensor_digests
 from tasks.serialization.formats import format_named, usable_format
 from tasks.serialization.protocol import Format
@@ -131,9 +130,9 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
     if format_.trainable:
         healed += keras_model.compile_losses(model)
         healed += [f"seed states: none of Keras' formats keeps them ({len(seeds)} of this model)"] if seeds else []
-    _write_npz(folder / PROBE, flat("x", x) | flat("y", y) | flat("t", targets))
+    write_npz(folder / PROBE, flat("x", x) | flat("y", y) | flat("t", targets))
     vocabularies = _prefixed("vocabulary", keras_model.vocabularies(model))
-    _write_npz(folder / STATE, _prefixed("optimizer", optimizer) | _prefixed("seed", seeds) | vocabularies)
+    write_npz(folder / STATE, _prefixed("optimizer", optimizer) | _prefixed("seed", seeds) | vocabularies)
     config = keras_model.compile_config(model)
     carried = Carried(
         compile=config,
@@ -277,10 +276,6 @@ def _array_specs(arrays: Arrays, default: str) -> tuple[ArraySpec, ...]:
         ArraySpec(name=name or default, shape=(None, *array.shape[1:]), dtype=str(array.dtype))
         for name, array in each(arrays).items()
     )
-
-
-def _write_npz(path: Path, arrays: dict[str, Array]) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
 
 
 def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.errors import InputError, NotFoundError, UnsafeError
-from tasks.serialization.arrays import read_npz
+from tasks.serialization.arrays import read_npz, write_npz
 from tasks.storage import layout
 from tasks.storage.manifest import FileEntry
 from tasks.storage.store import Store
@@ -83,7 +82,7 @@ class StoredCheckpoints:
         id_ = layout.new_version()
         prefix = layout.checkpoint(self.model, identity.run, snapshot.progress.epoch, id_)
         with _scratch() as folder:
-            np.savez(folder / _ARRAYS, allow_pickle=False, **snapshot.arrays)
+            write_npz(folder / _ARRAYS, snapshot.arrays)
             (folder / _PROGRESS).write_text(snapshot.progress.model_dump_json())
             files = upload(self.store, folder, prefix)
         record = CheckpointRecord(

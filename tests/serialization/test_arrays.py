@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from tasks.errors import UnsafeError
-from tasks.serialization.arrays import flat, named_outputs, nested, read_npz
+from tasks.serialization.arrays import flat, named_outputs, nested, read_npz, write_npz
 
 LONE = npst.arrays(np.float32, npst.array_shapes(max_dims=3, max_side=3))
 ARRAYS = LONE | st.dictionaries(st.text(st.characters(codec="ascii"), min_size=1, max_size=8), LONE, min_size=1, max_size=4)
@@ -52,3 +52,27 @@ def test_what_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
 )
 def test_several_outputs_have_names(outputs: Any, names: list[str]) -> None:
     assert list(dict(named_outputs(outputs))) == names
+
+
+def test_what_is_written_is_read_by_numpy_whatever_its_shape_order_and_type(tmp_path: Path) -> None:
+    arrays = {
+        "m/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
+        "every other": np.arange(10)[::2],
+        "number": np.array(3.5),
+        "nothing": np.zeros((0, 4), np.float16),
+        "words": np.array(["", "größer"]),
+        "flags": np.array([True, False]),
+    }
+    write_npz(tmp_path / "arrays.npz", arrays)
+
+    with np.load(tmp_path / "arrays.npz", allow_pickle=False) as file:
+        found = {name: file[name] for name in file.files}
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)
+
+
+def test_python_objects_are_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="x holds Python objects"):
+        write_npz(tmp_path / "arrays.npz", {"x": np.array([{}])})
