@@ -1,7 +1,8 @@
 """Trials: versions that a sweep publishes so that the best of them can be chosen. The others expire.
 
-`trial.json` is in a version's folder before the version is committed, `trial-chosen.json` once it was chosen. Both are
-written once, by put-if-absent, and a list shows them, so `gc` knows what may go without reading a manifest.
+`trial.json` is in a version's folder before the version is committed, `trial-chosen.json` once it was chosen, or once `gc`
+took that place so that nobody can choose it any more. Both are written once, by put-if-absent, and a list shows them and
+their sizes, so `gc` knows what may go without reading a manifest.
 
 Guarantee: whoever dies, and whenever, `latest` points at no trial that was not chosen, unless somebody promotes it by name;
 one that was neither chosen nor promoted goes by `gc` when its time is over, and no earlier; whatever was chosen or ever
@@ -12,10 +13,13 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tasks.errors import NotFoundError, UnsafeError
+from tasks.errors import ConflictError, NotFoundError, UnsafeError
 from tasks.storage import layout
 from tasks.storage.holds import entries, is_committed
 from tasks.storage.store import Store
+
+# In the place of a choice; no choice is so short.
+EXPIRED = b'{"expired": true}'
 
 
 class Trial(BaseModel):
@@ -42,13 +46,30 @@ def choose(store: Store, model: str, version: str, why: bytes) -> None:
 
     Raises:
         NotFoundError: The version is not there any more.
+        ConflictError: Another sweep chose it.
     """
-    store.put_if_absent(layout.chosen(model, version), why)
-    if not is_committed(store, model, version):
+    key = layout.chosen(model, version)
+    try:
+        store.put_if_absent(key, why)
+        there = is_committed(store, model, version)
+    except ConflictError:
+        there = False
+        if store.get(key) != EXPIRED:
+            raise
+    if not there:
         raise NotFoundError(
             f"{model}@{version} was chosen, and is not there any more: its time was over, and `gc` removed it. "
             "Give a sweep that takes so long a larger --keep."
         )
+
+
+def expire(store: Store, model: str, version: str) -> None:
+    """See to it that nobody chooses a trial any more; again is no error.
+
+    Raises:
+        ConflictError: It was chosen.
+    """
+    store.put_if_absent(layout.chosen(model, version), EXPIRED)
 
 
 def is_open(store: Store, model: str, version: str) -> bool:
@@ -56,7 +77,8 @@ def is_open(store: Store, model: str, version: str) -> bool:
 
     No request for the key itself: who may list only below a prefix is denied what is not there.
     """
-    return store.keys(layout.trials(model, version), limit=2) == [layout.trial(model, version)]
+    there = {each.key: each.size for each in store.objects(layout.trials(model, version))}
+    return layout.trial(model, version) in there and there.get(layout.chosen(model, version)) in {None, len(EXPIRED)}
 
 
 def expires(store: Store, model: str, version: str) -> bool:

@@ -30,6 +30,7 @@ from tasks.verification.verdict import not_intact, record
 from tests.servers.conftest import Server
 from tests.servers.policies import PREFIX, ROLES
 from tests.storage.samples import manifest_of, published, put, write
+from tests.storage.test_trials import let_pass, tried
 
 pytestmark = pytest.mark.servers
 
@@ -96,11 +97,13 @@ def test_a_returner_writes_verdicts_and_moves_aliases(opened: Opened, tmp_path: 
     assert advance_latest(store, "digits", newer.version, "v")
 
 
-def test_an_operator_removes_versions_and_what_a_dead_publisher_left(
+def test_an_operator_removes_versions_trials_and_what_a_dead_publisher_left(
     opened: Opened, version: Manifest, tmp_path: Path
 ) -> None:
     unneeded, dead = published(opened("publisher"), tmp_path / "unneeded"), layout.new_version()
     put(opened("publisher"), layout.bundle("digits", dead) + "probe.npz", b"half a version")
+    expired = tried(opened("publisher"), tmp_path / "trial")
+    let_pass(opened("publisher"), expired)
     store = opened("operator")
 
     freed = remove_version(store, "digits", unneeded.version)
@@ -108,7 +111,8 @@ def test_an_operator_removes_versions_and_what_a_dead_publisher_left(
     results = carry_out(store, planned)
 
     assert freed.objects > len(unneeded.files)
-    assert [done.skipped for done in results if dead in done.removal.subject] == [None]
+    for gone in (dead, expired):
+        assert [done.skipped for done in results if gone in done.removal.subject] == [None]
     assert store.keys(layout.bundle("digits", dead)) == [layout.manifest("digits", dead)]
     assert read_manifest(store, *resolve(store, "digits@latest")) == version
 

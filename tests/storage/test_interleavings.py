@@ -1,4 +1,4 @@
-"""Every order in which the requests of a promotion and of a removal can reach the store, and every place to die.
+"""Every order in which the requests of a promotion or a choice and of a removal can reach the store, and every place to die.
 
 Two processes are two greenlets that give way before each request (but for the lists of what is to be deleted, which decide
 nothing). The invariant is checked after every write, so each prefix of an order stands for one or both of them dying there.
@@ -13,10 +13,11 @@ import pytest
 from greenlet import getcurrent, greenlet
 
 from tasks.errors import ConflictError, NotFoundError, PinnedError
-from tasks.storage import Store, layout, move_alias, remove_version
+from tasks.storage import Store, layout, move_alias, remove_version, trials
 from tasks.storage.aliases import aliases
 from tasks.storage.holds import is_committed
 from tasks.storage.index import listed
+from tasks.storage.upkeep.removal import remove_trial
 from tests.storage.memory import MemoryStore
 
 OLD, NEW = "0192f0c1-0000-7000-8000-000000000001", "0192f0c1-0000-7000-8000-000000000002"
@@ -125,3 +126,28 @@ def test_no_order_of_a_promotion_and_a_removal_leaves_an_alias_that_points_at_no
     # Either may win; where both lose nothing happened, and trying again decides.
     assert {("done", "PinnedError"), ("NotFoundError", "done")} <= race.ends
     assert race.ends <= {("done", "PinnedError"), ("NotFoundError", "done"), ("NotFoundError", "PinnedError")}
+
+
+def with_a_trial() -> MemoryStore:
+    memory = with_two_versions()
+    trials.mark(cast("Store", memory), "m", NEW, trials.Trial(sweep="one", seconds=1))
+    return memory
+
+
+def choose_new(store: Store) -> None:
+    trials.choose(store, "m", NEW, b"why")
+
+
+def collect_new(store: Store) -> None:
+    remove_trial(store, "m", NEW)
+
+
+@pytest.mark.parametrize("keeper", [choose_new, promote_new])
+def test_no_order_of_a_choice_and_gc_takes_what_was_chosen(keeper: Process) -> None:
+    race = Race(with_a_trial, keeper, collect_new)
+
+    race.run(most=20_000)
+
+    assert race.orders > 50
+    assert {("done", "ConflictError"), ("NotFoundError", "done")} <= race.ends
+    assert ("done", "done") not in race.ends

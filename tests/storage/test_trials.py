@@ -103,8 +103,32 @@ def test_a_trial_that_is_chosen_after_the_plan_stays(store: Store, tmp_path: Pat
 
     (done,) = carry_out(store, planned)
 
-    assert done.skipped == f"digits@{version} was chosen or promoted meanwhile."
+    assert done.skipped and "trial-chosen.json was written by somebody else first" in done.skipped
     assert list_versions(store, "digits") == [version]
+
+
+def test_a_trial_that_is_promoted_after_the_plan_stays(store: Store, tmp_path: Path) -> None:
+    version = tried(store, tmp_path)
+    let_pass(store, version)
+    planned = plan(store, Retention())
+    move_alias(store, "digits", "staging", version, "verdict", "promoted")
+
+    (done,) = carry_out(store, planned)
+
+    assert done.skipped == f"digits@{version} was promoted meanwhile."
+    assert resolve(store, "digits@staging") == ("digits", version)
+
+
+def test_a_trial_whose_removal_died_before_it_began_is_chosen_by_nobody_and_goes(store: Store, tmp_path: Path) -> None:
+    version = tried(store, tmp_path)
+    let_pass(store, version)
+    trials.expire(store, "digits", version)
+
+    with pytest.raises(NotFoundError, match="larger --keep"):
+        trials.choose(store, "digits", version, b"why")
+    assert not advance_latest(store, "digits", version, "verdict")
+    carry_out(store, plan(store, Retention()))
+    assert store.keys(layout.bundle("digits", version)) == [layout.manifest("digits", version)]
 
 
 def test_a_choice_that_comes_too_late_says_so(store: Store, tmp_path: Path) -> None:

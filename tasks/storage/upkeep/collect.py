@@ -29,6 +29,7 @@ from tasks.storage.upkeep.removal import (
     last_sign_of,
     remove_checkpoints,
     remove_leftover,
+    remove_trial,
     remove_version,
 )
 from tasks.storage.upkeep.retention import Known, Retention, age_text, rounded, split
@@ -305,8 +306,8 @@ def _remove(store: Store, removal: Removal, retention: Retention) -> Freed:
     model, _, version = removal.subject.partition("@")
     if removal.what == "leftover":
         return remove_leftover(store, model, version, retention.leftovers_older_than)
-    if removal.what == "trial" and not trials.expires(store, model, version):
-        raise ConflictError(f"{model}@{version} was chosen or promoted meanwhile.")
+    if removal.what == "trial":
+        return remove_trial(store, model, version)
     return remove_version(store, model, version)
 
 

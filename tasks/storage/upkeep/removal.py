@@ -16,6 +16,7 @@ from tasks.storage.aliases import current, newest_revisions, read_revision, take
 from tasks.storage.holds import end, entries
 from tasks.storage.manifest import REMOVED
 from tasks.storage.store import Store, StoredObject, Upload
+from tasks.storage.trials import expire
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,22 @@ def remove_version(store: Store, model: str, version: str) -> Freed:
     # Written over the manifest, not deleted: a request that was late would find the place free and bring it back.
     store.put(layout.manifest(model, version), REMOVED)
     return Freed(1, manifest) + clear(store, model, version)
+
+
+def remove_trial(store: Store, model: str, version: str) -> Freed:
+    """Remove a trial that nobody chose or promoted.
+
+    Guarantee: of this and a choice or a promotion at the same moment one wins, and the other one is told.
+
+    Raises:
+        ConflictError: It was chosen or promoted; nothing was changed.
+    """
+    expire(store, model, version)
+    log = entries(store, model, version, limit=1)
+    closed = log[0][1].kind == "removal" if log else end(store, model, version, [])
+    if not closed:
+        raise ConflictError(f"{model}@{version} was promoted meanwhile.")
+    return remove_version(store, model, version)
 
 
 def remove_leftover(store: Store, model: str, version: str, older_than: timedelta) -> Freed:
