@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -33,6 +34,8 @@ def main(name: str, as_json: bool, rounds: int | None, large: bool) -> None:
     """Measure; exits 0 whether or not a bar holds, for timing decides no test."""
     # As on the machines of users, whose Python keeps the bytecode of what it imports: of plain scripts' parts too.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # Who starts it in a shell's background starts it deaf to Ctrl-C, and with it the workers, which end by that signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     module = import_module(BENCHMARKS[name])
     rounds = rounds or getattr(module, "ROUNDS", 3)
     rows, bars = module.measure(rounds, large) if name == "main-job" else module.measure(rounds)
