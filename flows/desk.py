@@ -118,10 +118,9 @@ class Desk:
     def __enter__(self) -> Self:
         try:
             if self._reference:  # that it does not exist is said now, and not when everything is up
-                self._servers.wait_for_store()
-                from tasks.storage import open_store, read_manifest, resolve
+                from tasks.storage import read_manifest, resolve
 
-                store = open_store()
+                store = self._servers.store()
                 read_manifest(store, *resolve(store, self._reference))
             self._servers.wait_until_up()
         except BaseException:

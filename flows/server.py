@@ -13,12 +13,15 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks import nursery
 from tasks.errors import UnreachableError
 from tasks.folders import data_folder
 from tasks.shared_server import SharedServer
+
+if TYPE_CHECKING:
+    from tasks.storage import Store
 
 _READY_SECONDS = 300.0
 _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
@@ -118,28 +121,33 @@ class Servers:
         from tasks.settings import StoreConfig  # they cost 0.4 s, and the others start meanwhile
         from tasks.storage import embedded
 
+        self._store: Store | None = None
         self._embedded = embedded.start() if StoreConfig().location() is None else None
 
-    def wait_for_store(self) -> None:
-        """Return when the store answers; a wrong address is said now, and not when everything else is up.
+    def store(self) -> Store:
+        """The store, once it answers, opened once.
 
         Raises:
-            RoundtripError: It does not, or refuses us.
+            RoundtripError: It does not answer, or refuses us.
         """
-        if self._embedded:
-            self._embedded.wait_until_up()
-            return
-        from tasks.storage import open_store
+        if self._store is None:
+            from tasks.storage import open_store
 
-        open_store()
+            if self._embedded:
+                self._embedded.wait_until_up()
+            self._store = open_store()
+        return self._store
 
     def wait_until_up(self) -> None:
-        """Return when both answer.
+        """Return when both answer; a wrong address of the store is said before Prefect's server is up.
 
         Raises:
             RoundtripError: One does not, or refuses us.
         """
-        self.wait_for_store()
+        if self._embedded:
+            self._embedded.wait_until_up()  # a client of it costs 0.2 s, and not everybody needs one
+        else:
+            self.store()
         self._prefect.wait_until_up()
 
     def close(self) -> None:

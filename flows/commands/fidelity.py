@@ -124,7 +124,7 @@ def _measure(
     from flows.fidelity import fidelity as fidelity_flow
     from flows.show_fidelity import Cells
     from tasks.steps import reporting_to
-    from tasks.storage import layout, open_store
+    from tasks.storage import layout
     from tasks.verification.fidelity import Cell, Limits
 
     cells = Cells(len(subjects) * len(formats))
@@ -139,4 +139,4 @@ def _measure(
             servers.wait_until_up()
             with cells.shown(), reporting_to(tell):
                 table = fidelity_flow.with_options(task_runner=chosen)(subjects, formats, limits, workers)
-        return table, open_store().uri(layout.fidelity(table.id))
+        return table, servers.store().uri(layout.fidelity(table.id))

@@ -11,6 +11,8 @@ promoted is a version like any other.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.errors import ConflictError, NotFoundError, UnsafeError
@@ -18,7 +20,7 @@ from tasks.storage import layout
 from tasks.storage.holds import entries, is_committed
 from tasks.storage.store import Store
 
-# In the place of a choice; no choice is so short.
+# In the place of a choice; no choice is so short. Whoever wrote it: it says the same.
 EXPIRED = b'{"expired": true}'
 
 
@@ -54,12 +56,13 @@ def choose(store: Store, model: str, version: str, why: bytes) -> None:
         there = is_committed(store, model, version)
     except ConflictError:
         there = False
-        if store.get(key) != EXPIRED:
-            raise
+        with suppress(NotFoundError):  # `gc` cleared it away meanwhile
+            if store.get(key) != EXPIRED:
+                raise
     if not there:
         raise NotFoundError(
-            f"{model}@{version} was chosen, and is not there any more: its time was over, and `gc` removed it. "
-            "Give a sweep that takes so long a larger --keep."
+            f"{model}@{version} was chosen too late: its time was over, and `gc` had begun to remove it. Where somebody "
+            "promoted it in that moment it is there all the same. Give a sweep that takes so long a larger --keep."
         )
 
 

@@ -21,6 +21,7 @@ _LANES = 6
 _SILENT_LANES = 8
 _OLD_WORLD = 150  # keys
 REFUSED = "connection refused"
+_LASTING = {"answer lost", "reset while sending", "409 though done", "sent twice"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,10 @@ def tells_more(fault: Fault, when: When) -> bool:
     """Whether a fault that lasts so long tells more than another one.
 
     From then on, a store that does nothing it is asked is the same whatever it says: `refusals` has one that is gone. One
-    that does it all and whose answers are lost is another one, and so is each that damages something.
+    that does it all and whose answers are lost is another one, and so is each that damages something, or that does other
+    things than it is asked, or that fails at some requests and not at others.
     """
-    return when is not When.ONWARDS or fault.damages or fault.name == "answer lost"
+    return when is not When.ONWARDS or fault.damages or fault.name in _LASTING
 
 
 def _differs(operation: Operation, when: When, target: Recorded) -> bool:

@@ -149,5 +149,6 @@ def test_no_order_of_a_choice_and_gc_takes_what_was_chosen(keeper: Process) -> N
     race.run(most=20_000)
 
     assert race.orders > 50
+    # Where both lose nothing happened, and the next gc decides.
     assert {("done", "ConflictError"), ("NotFoundError", "done")} <= race.ends
-    assert ("done", "done") not in race.ends
+    assert race.ends <= {("done", "ConflictError"), ("NotFoundError", "done"), ("NotFoundError", "ConflictError")}

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 SENDERS = 16
-# Six parts. Twice as many made uploads to a server on the same machine a third slower, and nothing faster (README.md).
+# Six parts. Uploads of twice as many to a server on the same machine took a third longer, and nothing less (README.md).
 BYTES_UNDER_WAY = 48 * 2**20
 
 

@@ -59,10 +59,11 @@ def remove_trial(store: Store, model: str, version: str) -> Freed:
     Guarantee: of this and a choice or a promotion at the same moment one wins, and the other one is told.
 
     Raises:
-        ConflictError: It was chosen or promoted; nothing was changed.
+        ConflictError: It was chosen or promoted; the version was not touched.
     """
-    expire(store, model, version)
     log = entries(store, model, version, limit=1)
+    if not log:
+        expire(store, model, version)
     closed = log[0][1].kind == "removal" if log else end(store, model, version, [])
     if not closed:
         raise ConflictError(f"{model}@{version} was promoted meanwhile.")
