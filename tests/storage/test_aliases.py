@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import cast
 
 import pytest
@@ -9,37 +10,27 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tasks.errors import ConflictError, InputError, NotFoundError, UnsafeError
+from tasks.errors import InputError, NotFoundError, UnsafeError
 from tasks.storage import Store, advance_latest, alias_history, layout, move_alias, resolve
+from tests.storage.memory import MemoryStore
 from tests.storage.samples import put
 
 VERSIONS = sorted(f"0192f0c1-0000-7000-8000-{number:012x}" for number in range(6))
 version_ids = st.sampled_from(VERSIONS)
 
 
-class MemoryStore:
-    """The store's verbs that aliases need, over a dict; a rival may write just before any write."""
+class WithARival(MemoryStore):
+    """A store in which a rival may write just before any put-if-absent."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+        super().__init__()
         self.rival: Callable[[], object] | None = None
+        self.before = self._let_the_rival_go_first
 
-    def put_if_absent(self, key: str, body: bytes) -> None:
-        if self.rival:
+    def _let_the_rival_go_first(self, verb: str) -> None:
+        if verb == "put_if_absent" and self.rival:
             rival, self.rival = self.rival, None
             rival()
-        if self.objects.get(key, body) != body:
-            raise ConflictError(key)
-        self.objects[key] = body
-
-    def get(self, key: str) -> bytes:
-        return self.objects[key]
-
-    def size(self, key: str) -> int | None:
-        return len(self.objects[key]) if key in self.objects else None
-
-    def keys(self, prefix: str, *, limit: int | None = None) -> list[str]:
-        return sorted(k for k in self.objects if k.startswith(prefix))[:limit]
 
 
 class AliasHistory(RuleBasedStateMachine):
@@ -47,12 +38,12 @@ class AliasHistory(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.memory = MemoryStore()
+        self.memory = WithARival()
         self.store = cast("Store", self.memory)
         for version in VERSIONS:
-            self.memory.objects[layout.manifest("m", version)] = b"there"
+            self.memory.put(layout.manifest("m", version), b"there")
         self.pointers: list[str] = []  # of `latest`, the oldest first: what the law says
-        self.seen: dict[str, bytes] = {}
+        self.seen: dict[str, tuple[bytes, datetime]] = {}
 
     def law_of_moving(self, version: str) -> None:
         self.pointers.append(version)
@@ -106,8 +97,8 @@ class AliasHistory(RuleBasedStateMachine):
 
     @invariant()
     def nothing_that_was_written_ever_changes(self) -> None:
-        assert self.seen.items() <= self.memory.objects.items()
-        self.seen = dict(self.memory.objects)
+        assert self.seen.items() <= self.memory.objects_.items()
+        self.seen = dict(self.memory.objects_)
 
 
 AliasHistory.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
