@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ for _name in ("ROUNDTRIP_STORE", "PREFECT_API_URL", "AWS_ENDPOINT_URL", "AWS_END
     os.environ.pop(_name, None)
 
 from tasks.storage import Store, embedded, open_store  # noqa: E402  # after the environment is set
+from tests.own_store import s3_variables  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -46,19 +46,8 @@ def s3() -> Iterator[embedded.EmbeddedStore]:
 
 @pytest.fixture
 def s3_environment(s3: embedded.EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A store of its own for this test."""
-    return configured(s3, monkeypatch)
-
-
-def configured(s3: embedded.EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A store that nobody else uses, as a user configures one: `ROUNDTRIP_STORE` and the AWS SDK's variables."""
-    values = {
-        "ROUNDTRIP_STORE": f"s3://{s3.access.bucket}/{uuid.uuid4().hex}",
-        "AWS_ENDPOINT_URL_S3": s3.access.endpoint,
-        "AWS_ACCESS_KEY_ID": s3.access.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3.access.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    """A store of its own for this test, as a user configures one."""
+    values = s3_variables(s3.access)
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     return values

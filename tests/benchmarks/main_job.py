@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.harness import Run, bar, medians, python, run
+from tests.own_store import s3_variables
 
 _FORMATS = ("saved-model", "weights-h5", "full-h5")
 
@@ -28,13 +29,7 @@ def measure(rounds: int, large: bool) -> tuple[list[dict[str, Any]], dict[str, A
     from tasks.storage import embedded  # after the folder is set
 
     server = embedded.running()
-    plain_env = {
-        "AWS_ENDPOINT_URL_S3": server.access.endpoint,
-        "AWS_ACCESS_KEY_ID": server.access.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.access.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
+    plain_env = s3_variables(server.access) | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     rows: list[dict[str, Any]] = []
     bars: dict[str, Any] = {}
     cold = run(python("-m", "flows", "--json"), ours_env)

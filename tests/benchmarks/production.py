@@ -25,6 +25,7 @@ from typing import Any
 
 from tests.benchmarks.harness import bar, python, run
 from tests.benchmarks.machines import Machines, Seen, cpu_of, per, requests_of
+from tests.own_store import s3_variables
 
 SMALL = {"data": {"rows": 200}, "training": {"epochs": 1}, "rehearsal": False}
 MODELS = 6  # of one crew of workers
@@ -91,13 +92,7 @@ def a_store() -> Iterator[Place]:
     from tests.storage.proxy import proxy
 
     server = embedded.running()
-    os.environ |= {
-        "ROUNDTRIP_STORE": f"s3://{server.access.bucket}/{uuid.uuid4().hex}",
-        "AWS_ENDPOINT_URL_S3": server.access.endpoint,
-        "AWS_ACCESS_KEY_ID": server.access.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.access.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    os.environ |= s3_variables(server.access)
     with proxy(server.access.endpoint) as passing:
         yield Place(passing.seen, {"AWS_ENDPOINT_URL_S3": passing.endpoint})
     server.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.harness import bar
+from tests.own_store import s3_variables
 
 _ENDS_WITHIN = 60.0  # seconds
 _SCENARIOS = ("saved-model", "full-h5")  # the custom loop, and `fit`
@@ -38,13 +39,7 @@ def _measure(rounds: int, folder: Path, access: Any) -> tuple[list[dict[str, Any
     from tasks.storage import layout, list_versions, open_store, read_manifest
     from tests.e2e.commands import Home, end_of, until
 
-    environment = {
-        "ROUNDTRIP_STORE": f"s3://{access.bucket}/workers",
-        "AWS_ENDPOINT_URL_S3": access.endpoint,
-        "AWS_ACCESS_KEY_ID": access.access_key,
-        "AWS_SECRET_ACCESS_KEY": access.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    environment = s3_variables(access, "workers")
     os.environ |= environment
     store = open_store()
     names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "DO_NOT_TRACK")

@@ -19,6 +19,7 @@ from tasks.storage import Store, alias_history, embedded, fetch, layout, open_st
 from tasks.storage.transfer import file_entries
 from tasks.verification import read_verdicts
 from tests.e2e.commands import ROOT, Home, Result
+from tests.own_store import s3_variables
 from tests.storage.samples import put
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -31,15 +32,7 @@ LINEAR = ("--model", f"{CODE}:linear")
 @pytest.fixture(scope="module")
 def user(s3: embedded.EmbeddedStore, prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A user with a store and a Prefect server that are up."""
-    access = s3.access
-    variables = {
-        "ROUNDTRIP_STORE": f"s3://{access.bucket}/{uuid.uuid4().hex}",
-        "AWS_ENDPOINT_URL_S3": access.endpoint,
-        "AWS_ACCESS_KEY_ID": access.access_key,
-        "AWS_SECRET_ACCESS_KEY": access.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    return Home(tmp_path_factory.mktemp("user"), variables | prefect_server)
+    return Home(tmp_path_factory.mktemp("user"), s3_variables(s3.access) | prefect_server)
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from tasks.storage import Manifest, Store, embedded, layout, list_versions, open_store, read_manifest, resolve
-from tests.conftest import configured
 from tests.e2e.commands import ROOT, Home, end_of, until
+from tests.own_store import s3_variables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -45,7 +45,9 @@ def place(
     data = folder / "data.npz"
     np.savez(data, x=rng.standard_normal((200, 8)).astype(np.float32), y=rng.integers(0, 3, 200))
     with pytest.MonkeyPatch.context() as patch:
-        environment = configured(s3, patch)
+        environment = s3_variables(s3.access)
+        for name, value in environment.items():
+            patch.setenv(name, value)
         yield Place(Home(folder, environment | prefect_server), open_store(), str(data))
 
 
