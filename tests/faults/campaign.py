@@ -21,7 +21,6 @@ _LANES = 6
 _SILENT_LANES = 8
 _OLD_WORLD = 150  # keys
 REFUSED = "connection refused"
-_LASTING = {"answer lost", "reset while sending", "409 though done", "sent twice"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def tells_more(fault: Fault, when: When) -> bool:
     that does it all and whose answers are lost is another one, and so is each that damages something, or that does other
     things than it is asked, or that fails at some requests and not at others.
     """
-    return when is not When.ONWARDS or fault.damages or fault.name in _LASTING
+    return when is not When.ONWARDS or fault.lasts
 
 
 def _differs(operation: Operation, when: When, target: Recorded) -> bool:

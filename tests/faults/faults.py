@@ -52,6 +52,7 @@ class Fault:
         silent: The client learns of it by its read time-out only.
         done: The server did what it was asked; only the answer says otherwise, or nothing.
         damages: Bytes arrive, and are not those that were sent.
+        lasts: From then on, it is another thing than a store that is gone.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Fault:
     silent: bool = False
     done: bool = False
     damages: bool = False
+    lasts: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -162,22 +164,22 @@ def _completes(request: Recorded) -> bool:
 
 FAULTS = (
     Fault("connection closed", lambda line: line.drop()),
-    Fault("reset while sending", _reset_up, _has_up),
+    Fault("reset while sending", _reset_up, _has_up, lasts=True),
     Fault("reset while receiving", _reset_down, _has_down, done=True),
-    Fault("answer lost", _lost, done=True),
+    Fault("answer lost", _lost, done=True, lasts=True),
     Fault("500", _instead(500, "InternalError")),
     Fault("500 though done", _afterwards(500, "InternalError"), done=True),
     Fault("503 SlowDown", _instead(503, "SlowDown")),
     Fault("429", _instead(429, "TooManyRequests")),
-    Fault("409 though done", _afterwards(409, "ConditionalRequestConflict"), _puts, done=True),
+    Fault("409 though done", _afterwards(409, "ConditionalRequestConflict"), _puts, done=True, lasts=True),
     Fault("404 though completed", _forgotten, _completes, done=True),
     Fault("time-out, not done", lambda line: line.hang(), silent=True),
     Fault("time-out, though done", _late, silent=True, done=True),
     Fault("body cut off", _cut_off, _has_down),
-    Fault("body shortened", _shortened, _has_down, damages=True),
-    Fault("byte flipped up", _flip_up, _has_up, damages=True),
-    Fault("byte flipped down", _flip_down, _has_down, damages=True),
-    Fault("sent twice", _twice, done=True),
+    Fault("body shortened", _shortened, _has_down, damages=True, lasts=True),
+    Fault("byte flipped up", _flip_up, _has_up, damages=True, lasts=True),
+    Fault("byte flipped down", _flip_down, _has_down, damages=True, lasts=True),
+    Fault("sent twice", _twice, done=True, lasts=True),
 )
 
 
