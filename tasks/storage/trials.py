@@ -72,7 +72,10 @@ def expire(store: Store, model: str, version: str) -> None:
     Raises:
         ConflictError: It was chosen.
     """
-    store.put_if_absent(layout.chosen(model, version), EXPIRED)
+    try:
+        store.put_if_absent(layout.chosen(model, version), EXPIRED)
+    except ConflictError as error:
+        raise ConflictError(f"{model}@{version} was chosen meanwhile.") from error
 
 
 def is_open(store: Store, model: str, version: str) -> bool:
