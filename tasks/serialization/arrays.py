@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,30 @@ def keras_predict(model: Any, x: Arrays) -> Arrays:
     """`model.predict` at the batch size that users get by default, or at the only one that the model takes."""
     given = as_keras_takes_it(x)
     size = fixed_batch(model) or 32
+    with _calling(model, steps_per_execution=1):  # else a graph holds as many copies of the model as there are batches
+        try:
+            return named_outputs(model.predict(given, batch_size=size, verbose=0))
+        except Exception:
+            if model.run_eagerly:
+                raise
+        # It can't be traced; on either side it is then called eagerly, in the same batches.
+        with _calling(model, run_eagerly=True):
+            return named_outputs(model.predict(given, batch_size=size, verbose=0))
+
+
+@contextmanager
+def _calling(model: Any, **how: Any) -> Iterator[None]:
+    """Let `predict` do otherwise than the model is compiled to, for a block."""
+    before = {name: getattr(model, name) for name in how}
     try:
-        return named_outputs(model.predict(given, batch_size=size, verbose=0))
-    except Exception:
-        if model.run_eagerly:
-            raise
-    # It can't be traced; on either side it is then called eagerly, in the same batches.
-    model.run_eagerly, model.predict_function = True, None
-    try:
-        return named_outputs(model.predict(given, batch_size=size, verbose=0))
+        for name, value in how.items():
+            setattr(model, name, value)
+        model.predict_function = None
+        yield
     finally:
-        model.run_eagerly, model.predict_function = False, None
+        for name, value in before.items():
+            setattr(model, name, value)
+        model.predict_function = None
 
 
 def flat(letter: str, arrays: Arrays) -> dict[str, Array]:

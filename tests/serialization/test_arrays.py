@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from tasks.errors import UnsafeError
-from tasks.serialization.arrays import flat, named_outputs, nested, read_npz, write_npz
+from tasks.serialization.arrays import flat, keras_predict, named_outputs, nested, read_npz, write_npz
 
 LONE = npst.arrays(np.float32, npst.array_shapes(max_dims=3, max_side=3))
 ARRAYS = LONE | st.dictionaries(st.text(st.characters(codec="ascii"), min_size=1, max_size=8), LONE, min_size=1, max_size=4)
@@ -76,3 +77,27 @@ def test_what_is_written_is_read_by_numpy_whatever_its_shape_order_and_type(tmp_
 def test_python_objects_are_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="x holds Python objects"):
         write_npz(tmp_path / "arrays.npz", {"x": np.array([{}])})
+
+
+def counted() -> tuple[keras.Model, list[bool]]:
+    """A model compiled to take 32 steps a call, and one entry for each time that it was traced."""
+    traces: list[bool] = []
+
+    class Counting(keras.layers.Dense):  # type: ignore[misc]  # keras ships no types
+        def call(self, inputs: Any, training: bool = False) -> Any:
+            traces.append(training)
+            return super().call(inputs)
+
+    model = keras.Sequential([keras.Input((4,)), Counting(3)])
+    model.compile("sgd", "mse", steps_per_execution=32)
+    traces.clear()
+    return model, traces
+
+
+def test_many_batches_are_predicted_by_one_trace_to_the_bits_of_keras_own_way() -> None:
+    model, traces = counted()
+    x = np.random.default_rng(0).standard_normal((250, 4), np.float32)
+    ours = keras_predict(model, x)
+    assert len(traces) <= 2  # the last batch is a short one
+    assert model.steps_per_execution == 32
+    assert ours.tobytes() == model.predict(x, verbose=0).tobytes()  # type: ignore[union-attr]
