@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Dataset
+from tasks.data.dataset import take
 from tasks.definitions import Definition
 from tasks.definitions.build import as_keras_takes_it, as_tensors, fixed_batch
 from tasks.training.checkpoints import Checkpointing, Session
@@ -30,6 +31,7 @@ from tasks.training.run import (
     why_not_compiled,
 )
 from tasks.training.seat import seated
+from tasks.training.step import build_state
 
 _STEPS_PER_EXECUTION = 32  # FACTS.md: 2 to 3 times the throughput of one step a call on small models
 
@@ -62,6 +64,7 @@ def train_with_fit(
     notes: list[str] = []
 
     def fit(session: Session) -> None:
+        build_state(model, *(as_tensors(take(part, slice(0, config.batch_size))) for part in (dataset.x, dataset.y)))
         batches, reorder = _ordered_batches(dataset, config, count)
         first = _first_step()
         try:

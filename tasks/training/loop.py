@@ -19,7 +19,7 @@ import numpy as np
 from tasks.data import Array, Arrays, Dataset, rows
 from tasks.data.dataset import each, take
 from tasks.definitions import Definition
-from tasks.definitions.build import fixed_batch
+from tasks.definitions.build import as_tensors, fixed_batch
 from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
 from tasks.training.replicas import Part, Team
@@ -39,7 +39,7 @@ from tasks.training.run import (
     why_not_compiled,
 )
 from tasks.training.seat import seated
-from tasks.training.step import build_optimizer, gradient_step, put_back
+from tasks.training.step import build_optimizer, build_state, gradient_step, put_back
 
 _CHUNK_BYTES = 64 * 2**20
 _XLA_MAX_PARAMETERS = 2_000_000
@@ -150,8 +150,11 @@ class Loop:
     def validate(self, x: Arrays, y: Arrays) -> dict[str, float]:
         """Loss and metrics over all examples, in batches as large as serve."""
         self._reset()
-        size = fixed_batch(self._model) or max(self._config.batch_size, VALIDATION_BATCH)
-        for stack in chunks(x, y, np.arange(rows(x)), size):
+        count = rows(x)
+        batches = -(-count // max(self._config.batch_size, VALIDATION_BATCH))
+        # Of one size where that goes: a last short one is traced apart.
+        size = fixed_batch(self._model) or -(-count // batches)
+        for stack in chunks(x, y, np.arange(count), size):
             self.judge_stack(*stack)
         return self.logs()
 
@@ -229,6 +232,8 @@ class Loop:
 
     def warm_up(self, x: Arrays, y: Arrays, index: Array) -> None:
         """Find out what the model can be compiled to: one real chunk, whose effects are taken back."""
+        if not (self._warmed or self._team or self.mode == "eager"):
+            build_state(self._model, *(as_tensors(take(part, index[: self._config.batch_size])) for part in (x, y)))
         # Only compilation is tried out. What also fails eagerly is the user's error and surfaces as such.
         while not self._warmed:
             with put_back([*self._model.variables, *self._model.optimizer.variables]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -27,6 +27,25 @@ def build_optimizer(model: Any) -> None:
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+
+
+def build_state(model: Any, x: Any, y: Any) -> None:
+    """Make all that a compiled model's optimizer, loss and metrics keep, from one batch, which leaves no trace in it.
+
+    Else the first trace of a training step makes it, and TensorFlow has to trace that step once more. So it goes where the
+    model can't be called on its own.
+
+    Args:
+        model: Built and compiled.
+        x: Inputs, `(batch, ...)`.
+        y: Targets, `(batch, ...)`.
+    """
+    build_optimizer(model)
+    with put_back(model.non_trainable_variables), suppress(Exception):
+        predicted = model(x, training=False)
+        model.compute_loss(x=x, y=y, y_pred=predicted, training=False)
+        model.compute_metrics(x, y, predicted)
+    model.reset_metrics()
 
 
 def gradient_step(model: Any, x: Any, y: Any, weight: Any = None) -> tuple[Any, Any]:

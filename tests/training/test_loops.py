@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tasks.data import DataConfig, Dataset, load_dataset
 from tasks.definitions.build import MLP
@@ -214,6 +215,26 @@ def test_a_learning_rate_that_explodes_is_named(loop: str) -> None:
 
 
 # The user's own model
+
+
+class Counting(keras.layers.Dense):  # type: ignore[misc]  # keras ships no types
+    """Counts how often its training was traced into a graph."""
+
+    traced = 0
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if training and tf.inside_function():
+            Counting.traced += 1
+        return super().call(inputs)
+
+
+@pytest.mark.parametrize("compiler", ["graph", "xla"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_training_step_is_traced_once(loop: str, compiler: Literal["graph", "xla"]) -> None:
+    model = keras.Sequential([keras.Input((DATA.x.shape[1],)), Counting(3)])
+    Counting.traced = 0
+    LOOPS[loop](model, DATA, TrainingConfig(epochs=2, batch_size=len(DATA.x) // 2, compiler=compiler))
+    assert Counting.traced == 1
 
 
 @pytest.mark.parametrize("loop", LOOPS)
