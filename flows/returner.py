@@ -9,10 +9,9 @@ from tasks.children import quick_imports, serve
 from tasks.verification.loader import Loader
 
 with quick_imports():
-    from prefect.context import SyncClientContext
-
     from flows.matrix import matrix
     from flows.return_model import return_model
+    from flows.server import one_client
     from tasks.steps import measuring_with, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
     from tasks.verification.matrix import Row
@@ -46,5 +45,5 @@ def main() -> None:
             if request["more"]:
                 spare.append(Loader())
 
-    with SyncClientContext.get_or_create():  # one client for all flows, made while the server still starts
+    with one_client():
         serve(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -14,11 +15,11 @@ with quick_imports():
     import h5py  # noqa: F401  # Keras imports it when it saves
     import tensorflow as tf
     from prefect import tags
-    from prefect.context import SyncClientContext
     from prefect.exceptions import ParameterTypeError
     from prefect.utilities.callables import get_call_parameters
 
     from flows.scenarios import DISTRIBUTED, MAIN_JOB, scenario_flow
+    from flows.server import one_client
     from tasks.steps import as_trial, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
     from tasks.storage.trials import Trial
@@ -31,10 +32,8 @@ with quick_imports():
 
 def main() -> None:
     """Run the scenarios that are asked for; the trainer's side of the pipe."""
-    if not os.environ.get(DISTRIBUTED):  # its devices are chosen by the flow then
-        tf.zeros(1)  # starts the runtime, while the servers still start
     tf.get_logger().setLevel("ERROR")
-    open_early()
+    threading.Thread(target=_warm_up, daemon=True).start()
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         def tell(news: Any) -> None:
@@ -63,8 +62,16 @@ def main() -> None:
             except ParameterTypeError as error:
                 raise InputError(str(error)) from None
 
-    with SyncClientContext.get_or_create():  # one client for all flows, made while the server still starts
+    with one_client():
         serve(handle)
+
+
+def _warm_up() -> None:
+    """Do once what takes its time only once, while the first flow still waits for Prefect's server."""
+    open_early()
+    if not os.environ.get(DISTRIBUTED):  # its devices are chosen by the flow then
+        square = tf.Variable(tf.random.stateless_uniform((2, 2), (0, 0)))
+        square.assign(tf.matmul(square, square))
 
 
 def _trial_of(request: dict[str, Any]) -> ExitStack:

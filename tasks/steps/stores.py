@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -11,6 +12,8 @@ from prefect.client.schemas.objects import State, TaskRun
 from tasks import storage
 from tasks.errors import DeniedError, InputError, RoundtripError, UnreachableError
 from tasks.settings import StoreConfig
+
+_opening = threading.Lock()  # who needs it waits for whoever opens it early, and opens no second one
 
 
 def is_bad_luck(task: Any, run: TaskRun, state: State[Any]) -> bool:
@@ -32,7 +35,8 @@ def _error_of(state: State[Any]) -> Any:
 
 def opened(config: StoreConfig) -> storage.Store:
     """The configured store, opened once a process: a boto3 client costs 0.2 s."""
-    return _open_once(config.completed())
+    with _opening:
+        return _open_once(config.completed())
 
 
 def open_early() -> None:

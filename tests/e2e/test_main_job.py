@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,6 +104,14 @@ def test_the_job_leaves_no_process_and_no_port(job: Job) -> None:
 
 
 # What follows, in the same home
+
+
+def test_no_run_sends_heartbeats_to_a_server_that_watches_none(job: Job, runs: list[dict[str, Any]]) -> None:
+    """Each flow would wait at its end for the thread that sends them."""
+    with contextlib.closing(sqlite3.connect(job.home.folder / "data/roundtrip/prefect/prefect.db")) as database:
+        events = {name for (name,) in database.execute("SELECT DISTINCT event FROM events")}
+    assert "prefect.flow-run.Completed" in events
+    assert "prefect.flow-run.heartbeat" not in events
 
 
 def test_list_shows_the_models_of_the_job(job: Job, runs: list[dict[str, Any]]) -> None:
