@@ -36,6 +36,7 @@ _MIB = 2**20
 _BUCKET = "models"
 _CLIENTS = ("ours", "obstore", "s5cmd", "boto3", "aws s3 cp")
 _TARGETS = {"1 GiB file": ">= 1", "tree of 12 files, 300 MB": ">= 1", "2,000 files of 50 kB": ">= 0.9"}
+_AWAY_MS = 20
 _TO_NOWHERE = ("ours", "obstore", "s5cmd", "boto3")
 
 
@@ -61,6 +62,10 @@ def measure(rounds: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         rows += [{"what": f"{name} is not installed"} for name in _CLIENTS if name not in clients]
         for what, source in sources.items():
             _race(what, source, clients, rounds, partial(_seaweedfs, scratch), scratch, rows, bars)
+        for what in ("tree of 12 files, 300 MB", "2,000 files of 50 kB"):
+            _race(
+                f"{what}, 40 ms away", sources[what], clients, rounds, partial(_far_seaweedfs, scratch), scratch, rows, bars
+            )
         there = [name for name in clients if name in _TO_NOWHERE]
         large = sources["1 GiB file"]
         _race("1 GiB file, no storage", large, there, rounds, partial(_null_sink, large), scratch, rows, bars)
@@ -220,15 +225,27 @@ def _seaweedfs(scratch: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
+def _far_seaweedfs(scratch: Path) -> Iterator[dict[str, str]]:
+    """The same server at the end of a line over which a question and its answer take 40 ms."""
+    with _seaweedfs(scratch) as near, _answering("distance", near["AWS_ENDPOINT_URL"], str(_AWAY_MS)) as endpoint:
+        yield near | {"AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint}
+
+
+@contextmanager
 def _null_sink(folder: Path) -> Iterator[dict[str, str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.null_sink", str(folder)], stdout=subprocess.PIPE, text=True
-    ) as sink:
+    with _answering("null_sink", str(folder)) as endpoint:
+        yield _environment(endpoint, "key", "secret")
+
+
+@contextmanager
+def _answering(module: str, *arguments: str) -> Iterator[str]:
+    """The address of a helper that prints its port."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as helper:
         try:
-            port = sink.stdout.readline().strip() if sink.stdout else ""
-            yield _environment(f"http://127.0.0.1:{port}", "key", "secret")
+            yield f"http://127.0.0.1:{helper.stdout.readline().strip() if helper.stdout else ''}"
         finally:
-            sink.terminate()
+            helper.terminate()
 
 
 def _ceilings(scratch: Path) -> list[dict[str, Any]]:
