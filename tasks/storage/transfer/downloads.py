@@ -95,7 +95,9 @@ class _Arriving:
 
     def __init__(self, store: Store, key: str, entry: FileEntry, target: Path, notes: _Journal) -> None:
         self._store, self._key, self._entry, self._target, self._notes = store, key, entry, target, notes
-        here = notes.parts_of(entry) if target.is_file() and target.stat().st_size == entry.size else set()
+        here = notes.parts_of(entry)
+        if here and not (target.is_file() and target.stat().st_size == entry.size):
+            here = set()
         self.missing = [at for at in range(0, max(entry.size, 1), PART) if at not in here]
         self._lock = threading.Lock()
         self._sha = hashlib.sha256()
@@ -199,7 +201,10 @@ class _Journal:
 
     def parts_of(self, entry: FileEntry) -> set[int]:
         """Where the parts start that arrived before."""
-        return {at for at in range(0, entry.size, PART) if (_name(entry), at) in self._found}
+        if not self._found:
+            return set()
+        name = _name(entry)
+        return {at for at in range(0, entry.size, PART) if (name, at) in self._found}
 
     def add(self, entry: FileEntry, at: int) -> None:
         """Note a part that is written."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,8 +22,7 @@ def bundle_files(folder: Path) -> list[str]:
     Raises:
         InputError: A name that no manifest can hold.
     """
-    found = sorted(p for p in folder.rglob("*") if p.is_file())
-    names = [p.relative_to(folder).as_posix() for p in found]
+    names = sorted(_names_in(folder))
     for name in names:
         if _UNFIT.search(name) or name == layout.MANIFEST:
             raise InputError(
@@ -29,6 +30,15 @@ def bundle_files(folder: Path) -> list[str]:
                 "a backslash or bytes that are no UTF-8. Rename the file."
             )
     return names
+
+
+def _names_in(folder: Path | str, prefix: str = "") -> Iterator[str]:
+    with os.scandir(folder) as found:
+        for item in found:
+            if item.is_dir(follow_symlinks=False):
+                yield from _names_in(item.path, f"{prefix}{item.name}/")
+            elif item.is_file():
+                yield prefix + item.name
 
 
 def file_entries(folder: Path) -> tuple[FileEntry, ...]:
