@@ -14,7 +14,8 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from tasks.storage import Store
 
 _READY_SECONDS = 300.0
-# Between two requests of a run. A connection that the server closes in the very moment in which a client asks something
-# costs that client two seconds, and with Prefect's 5 s a training is a good time for it.
-_KEEP_ALIVE_SECONDS = "3600"
+# A connection that the server closes in the very moment in which a client asks something costs that client two seconds.
+# Prefect's client gives up what was idle for 25 s, Prefect's server after 5 s.
+_KEEP_ALIVE_SECONDS = "60"
 _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
 _API_URL = "PREFECT_API_URL"
-_UNWATCHED = "ROUNDTRIP_UNWATCHED"  # in the environment of processes whose server is a desk's own
+_UNWATCHED = "ROUNDTRIP_UNWATCHED"  # in the environment of a desk's processes: the API URL of the desk's own server
 _CONFIGURED = f"It comes from {_API_URL}"
 
 
@@ -62,9 +63,7 @@ class PrefectServer:
         self.url = self._own.state["url"]
         os.environ[_API_URL] = self.url
         os.environ["PREFECT_API_AUTH_STRING"] = self._own.state["auth"]
-        # No browser comes to it, and asking whether it wants tokens costs its first client 0.2 s.
-        os.environ["PREFECT_CLIENT_CSRF_SUPPORT_ENABLED"] = "false"
-        os.environ[_UNWATCHED] = "1"
+        os.environ[_UNWATCHED] = self.url
 
     def wait_until_up(self) -> None:
         """Return when the server answers; the first start of all makes its database and takes a while.
@@ -77,18 +76,19 @@ class PrefectServer:
         from importlib.metadata import version
 
         deadline = time.monotonic() + (_READY_SECONDS if self._own else 10.0)
-        question = urllib.request.Request(f"{self.url.rstrip('/')}/health")
+        address, headers = f"{self.url.rstrip('/')}/health", {}
         if self._own:
             # Its first answer from the database costs it 0.3 s, and the others still import.
-            question.full_url = f"{self.url}/admin/storage"
-            token = base64.b64encode(self._own.state["auth"].encode()).decode()
-            question.add_header("Authorization", f"Basic {token}")
+            address = f"{self.url}/admin/storage"
+            headers["Authorization"] = f"Basic {base64.b64encode(self._own.state['auth'].encode()).decode()}"
         while True:
             try:
-                with urllib.request.urlopen(question, timeout=5):
+                with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=5):
                     break
             except urllib.error.HTTPError as error:
                 reason: object = error
+                if self._own and error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    break  # it answers; what it refuses, the flows are told
             except (OSError, ValueError) as error:
                 reason = getattr(error, "reason", error)
             gone = self._own is not None and not self._own.alive()
@@ -128,10 +128,15 @@ def one_client() -> Iterator[None]:
     from prefect.context import SyncClientContext
     from prefect.settings import temporary_settings
 
-    # A desk's own server has no automation that would miss a heartbeat, and each flow waits at its end for the thread that
-    # sends them, which sleeps for whole seconds.
-    silent = {"flows.heartbeat_frequency": None} if os.environ.get(_UNWATCHED) else {}
-    with temporary_settings(silent), SyncClientContext.get_or_create():
+    with ExitStack() as around:
+        if os.environ.get(_UNWATCHED, "none") == os.environ.get(_API_URL):
+            # A desk's own server runs no automation that would miss a heartbeat, and each flow waits at its end for the
+            # thread that sends them, which sleeps for whole seconds. Nor does it have a browser as a client, which tokens
+            # are for.
+            around.enter_context(
+                temporary_settings({"flows.heartbeat_frequency": None, "client.csrf_support_enabled": False})
+            )
+        around.enter_context(SyncClientContext.get_or_create())
         yield
 
 
@@ -168,16 +173,17 @@ class Servers:
         return self._store
 
     def wait_until_up(self) -> None:
-        """Return when Prefect's answers; a wrong address of the store is said before.
-
-        Who opens the embedded store waits for it: a client that would ask here costs 0.3 s.
+        """Return when both answer; a wrong address of the store is said before Prefect's server is up.
 
         Raises:
-            RoundtripError: One does not answer, or refuses us.
+            RoundtripError: One does not, or refuses us.
         """
         if self._embedded is None:
             self.store()
         self._prefect.wait_until_up()
+        if self._embedded:
+            # Whoever opens it waits until it can be read, by a client that costs 0.3 s.
+            self._embedded.wait_until_it_listens()
 
     def close(self) -> None:
         """Let go of Prefect's server; it stops with its last user, as the store does when this process ends."""
@@ -230,7 +236,7 @@ def _recipe(folder: Path) -> dict[str, Any]:
         "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": str(not database_is_ready),
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": str(not database_is_ready),
         # Else each start imports every integration that is installed (0.8 CPU seconds), to find that no block is new.
-        "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": str(not database_is_ready),
+        "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
         "PREFECT_SERVER_API_AUTH_STRING": auth,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

@@ -32,8 +32,11 @@ with quick_imports():
 
 def main() -> None:
     """Run the scenarios that are asked for; the trainer's side of the pipe."""
+    if not os.environ.get(DISTRIBUTED):  # its devices are chosen by the flow then
+        tf.zeros(1)  # starts the runtime, while the servers still start
     tf.get_logger().setLevel("ERROR")
-    threading.Thread(target=_warm_up, daemon=True).start()
+    # The first flow waits for Prefect's server meanwhile.
+    threading.Thread(target=open_early, daemon=True).start()
 
     def handle(request: dict[str, Any], emit: Any) -> None:
         def tell(news: Any) -> None:
@@ -64,14 +67,6 @@ def main() -> None:
 
     with one_client():
         serve(handle)
-
-
-def _warm_up() -> None:
-    """Do once what takes its time only once, while the first flow still waits for Prefect's server."""
-    open_early()
-    if not os.environ.get(DISTRIBUTED):  # its devices are chosen by the flow then
-        square = tf.Variable(tf.random.stateless_uniform((2, 2), (0, 0)))
-        square.assign(tf.matmul(square, square))
 
 
 def _trial_of(request: dict[str, Any]) -> ExitStack:

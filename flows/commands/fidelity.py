@@ -137,6 +137,7 @@ def _measure(
     with closing(servers):
         with task_runner(runner, workers) as chosen:
             servers.wait_until_up()
+            servers.store()  # one that can't be opened is said before the first row, not after the last
             with cells.shown(), reporting_to(tell):
                 table = fidelity_flow.with_options(task_runner=chosen)(subjects, formats, limits, workers)
         return table, servers.store().uri(layout.fidelity(table.id))

@@ -140,7 +140,7 @@ def _server_environment(plan: Plan) -> dict[str, str]:
         else f"sqlite+aiosqlite:///{_own_database(plan)}",
         "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": unmade,
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": unmade,
-        "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": unmade,  # else it imports all integrations, to find no new block
+        "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",  # else it imports all integrations, to find no new block
         "PREFECT_SERVER_API_AUTH_STRING": plan.login,
         # On disk: a server that is restarted must not forget who holds which slot, for their runs would be ended.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",

@@ -29,30 +29,32 @@ def keras_predict(model: Any, x: Arrays) -> Arrays:
     """`model.predict` at the batch size that users get by default, or at the only one that the model takes."""
     given = as_keras_takes_it(x)
     size = fixed_batch(model) or 32
-    with _calling(model, steps_per_execution=1):  # else a graph holds as many copies of the model as there are batches
+    with _step_by_step(model):
         try:
             return named_outputs(model.predict(given, batch_size=size, verbose=0))
         except Exception:
             if model.run_eagerly:
                 raise
         # It can't be traced; on either side it is then called eagerly, in the same batches.
-        with _calling(model, run_eagerly=True):
+        model.run_eagerly, model.predict_function = True, None
+        try:
             return named_outputs(model.predict(given, batch_size=size, verbose=0))
+        finally:
+            model.run_eagerly, model.predict_function = False, None
 
 
 @contextmanager
-def _calling(model: Any, **how: Any) -> Iterator[None]:
-    """Let `predict` do otherwise than the model is compiled to, for a block."""
-    before = {name: getattr(model, name) for name in how}
+def _step_by_step(model: Any) -> Iterator[None]:
+    """Let a model that takes many steps a call predict by one at a time: else its graph is traced once for each of them."""
+    steps = model.steps_per_execution
+    if steps == 1:
+        yield
+        return
+    model.steps_per_execution, model.predict_function = 1, None
     try:
-        for name, value in how.items():
-            setattr(model, name, value)
-        model.predict_function = None
         yield
     finally:
-        for name, value in before.items():
-            setattr(model, name, value)
-        model.predict_function = None
+        model.steps_per_execution, model.predict_function = steps, None
 
 
 def flat(letter: str, arrays: Arrays) -> dict[str, Array]:

@@ -87,11 +87,33 @@ class EmbeddedStore:
                 last = error
             else:
                 return
-            if not self._server.alive() or time.monotonic() > deadline:
-                tail = self._server.log_tail()
-                self._server.close()
-                raise UnreachableError(f"The embedded store did not start ({last}). Its last words:\n{tail}")
-            time.sleep(0.05)
+            self._go_on_waiting(deadline, last)
+
+    def wait_until_it_listens(self) -> None:
+        """Return when the server answers anything, without the S3 client that `wait_until_up` needs.
+
+        Raises:
+            UnreachableError: The server did not start; with its last words.
+        """
+        import urllib.error
+        import urllib.request
+
+        deadline = time.monotonic() + _READY_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(self.access.endpoint, timeout=10):
+                    return
+            except urllib.error.HTTPError:
+                return  # it wants to know who asks
+            except OSError as error:
+                self._go_on_waiting(deadline, error)
+
+    def _go_on_waiting(self, deadline: float, last: Exception) -> None:
+        if not self._server.alive() or time.monotonic() > deadline:
+            tail = self._server.log_tail()
+            self._server.close()
+            raise UnreachableError(f"The embedded store did not start ({last}). Its last words:\n{tail}")
+        time.sleep(0.05)
 
 
 def last_access() -> Access:

@@ -64,7 +64,8 @@ def train_with_fit(
     notes: list[str] = []
 
     def fit(session: Session) -> None:
-        build_state(model, *(as_tensors(take(part, slice(0, config.batch_size))) for part in (dataset.x, dataset.y)))
+        if not model.run_eagerly:
+            build_state(model, *(as_tensors(take(part, slice(0, config.batch_size))) for part in (dataset.x, dataset.y)))
         batches, reorder = _ordered_batches(dataset, config, count)
         first = _first_step()
         try:

@@ -151,8 +151,8 @@ class Loop:
         """Loss and metrics over all examples, in batches as large as serve."""
         self._reset()
         count = rows(x)
-        batches = -(-count // max(self._config.batch_size, VALIDATION_BATCH))
-        # Of one size where that goes: a last short one is traced apart.
+        batches = max(1, -(-count // max(self._config.batch_size, VALIDATION_BATCH)))
+        # Of one size where the count allows it: a last short one is traced apart.
         size = fixed_batch(self._model) or -(-count // batches)
         for stack in chunks(x, y, np.arange(count), size):
             self.judge_stack(*stack)

@@ -30,22 +30,18 @@ def build_optimizer(model: Any) -> None:
 
 
 def build_state(model: Any, x: Any, y: Any) -> None:
-    """Make all that a compiled model's optimizer, loss and metrics keep, from one batch, which leaves no trace in it.
+    """Make all that a compiled model's optimizer, loss and metrics keep, from the shapes of a batch; nothing is computed.
 
-    Else the first trace of a training step makes it, and TensorFlow has to trace that step once more. So it goes where the
-    model can't be called on its own.
+    Else the first trace of a training step makes it, and TensorFlow has to trace that step once more. So it goes where Keras
+    can't tell it from shapes.
 
     Args:
         model: Built and compiled.
         x: Inputs, `(batch, ...)`.
         y: Targets, `(batch, ...)`.
     """
-    build_optimizer(model)
-    with put_back(model.non_trainable_variables), suppress(Exception):
-        predicted = model(x, training=False)
-        model.compute_loss(x=x, y=y, y_pred=predicted, training=False)
-        model.compute_metrics(x, y, predicted)
-    model.reset_metrics()
+    with suppress(Exception):
+        model._symbolic_build(data_batch=(x, y))
 
 
 def gradient_step(model: Any, x: Any, y: Any, weight: Any = None) -> tuple[Any, Any]:

@@ -11,12 +11,11 @@ import sys
 from urllib.parse import urlsplit
 
 _CHUNK = 1 << 18
-_UNDER_WAY = 1024  # chunks of one connection
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
     now = asyncio.get_running_loop().time
-    line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
+    line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
     async def arrive() -> None:
         while True:
@@ -40,6 +39,7 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sec
 
 async def _serve(host: str, port: int, seconds: float) -> None:
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2 * seconds)  # the handshake
         there, back = await asyncio.open_connection(host, port)
         await asyncio.gather(_carry(reader, back, seconds), _carry(there, writer, seconds))
 

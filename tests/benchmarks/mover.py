@@ -14,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-_THREADS = 16
+from tasks.storage.transfer.lanes import SENDERS
+
+_THREADS = SENDERS  # as many as ours
 Move = Callable[[], None]
 
 
@@ -67,7 +69,7 @@ def boto3(way: str, folder: Path, bucket: str, prefix: str) -> Move:
 
 
 def obstore(way: str, folder: Path, bucket: str, prefix: str) -> Move:
-    """`put` of each path and `get` into each file, 16 at once."""
+    """`put` of each path and `get` into each file, as many at once as ours."""
     import obstore
     from obstore.store import S3Store
 

@@ -13,7 +13,10 @@ from flows.server import PrefectServer
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[dict[str, str]]:
     """One Prefect server for all commands that are given one, as its own variables name it."""
-    names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "DO_NOT_TRACK")
+    names = (
+        "PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "DO_NOT_TRACK",
+        "ROUNDTRIP_UNWATCHED",
+    )  # fmt: skip
     before = {name: os.environ.get(name) for name in names}
     server = PrefectServer()
     values = {name: os.environ[name] for name in names}

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +17,8 @@ from hypothesis import strategies as st
 from tasks.errors import InputError, UnreachableError, UnsafeError
 from tasks.settings import StoreConfig
 from tasks.storage import Store, embedded, layout, open_store
-from tasks.storage.transfer import Progress, Snapshot, download, file_entries, upload
-from tasks.storage.transfer.lanes import BYTES_UNDER_WAY, Lanes, Stopped
+from tasks.storage.transfer import Progress, Snapshot, download, file_entries, upload, wire
+from tasks.storage.transfer.lanes import BYTES_UNDER_WAY, SENDERS, Lanes, Stopped
 from tasks.storage.transfer.uploads import part_size
 from tests.storage.proxy import Passing, proxy
 from tests.storage.samples import Counter, put, write
@@ -218,6 +220,22 @@ def test_another_attempt_sends_only_the_files_that_are_missing(between: Store, p
     assert upload(between, tmp_path, "p/", None, sent, expected) == file_entries(tmp_path)
     assert sent.total == expected.total == (200 - there) * 1000
     assert passing.count("PUT") == 200 - there
+
+
+def test_the_first_failure_ends_all_runs_of_small_files(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = itertools.count()
+
+    def put(*_: object) -> None:
+        if next(sent) == 0:
+            raise UnreachableError("gone")
+        time.sleep(0.1)  # they are under way when the first one fails
+
+    monkeypatch.setattr(wire, "put", put)
+    with pytest.raises(UnreachableError, match="gone"):
+        upload(store, write(tmp_path, {f"{number:03d}": b"1" for number in range(512)}), "p/")
+    assert next(sent) <= 2 * SENDERS  # one each, not eight
 
 
 def test_another_attempt_sends_only_the_parts_that_are_missing(between: Store, passing: Passing, tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def upload(
         InputError: A file changed, or can't be read or stored.
     """
     given = {f.path: f for f in files or ()}
-    names = bundle_files(folder) if files is None else list(given)
     try:
+        names = bundle_files(folder) if files is None else list(given)
         _check_lengths(store, prefix, names)
         sizes = {name: (folder / name).stat().st_size for name in names}
         expect(sum(sizes.values()))
@@ -120,10 +120,11 @@ def _present(store: Store, prefix: str) -> dict[str, tuple[int, str]]:
 def _batches(names: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
     """Small files in runs, in their order: handing each one to a lane by itself costs as much as reading it.
 
-    No lane waits for another one's run: few files go side by side, whatever that costs.
+    Runs are as long as fills all lanes evenly: of few files each goes by itself.
     """
     batch: list[str] = []
-    held, most = 0, max(1, min(_BATCH_FILES, len(names) // SENDERS))
+    rounds = -(-len(names) // (SENDERS * _BATCH_FILES))
+    held, most = 0, -(-len(names) // (SENDERS * max(1, rounds)))
     for name in names:
         if len(batch) == most or (batch and held + sizes[name] > _BATCH_BYTES):
             yield batch

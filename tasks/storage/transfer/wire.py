@@ -9,6 +9,7 @@ absent, lists, uploads in parts) is no part of this.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,6 +33,8 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]{1,64})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
+
+_making = threading.Lock()  # else each lane makes one for itself, for the first file that it moves
 
 
 def put(store: Store, key: str, body: bytes) -> None:
@@ -72,9 +75,14 @@ class _Line:
         self.store, self.attributes, self.tags = store, attributes, tags
 
 
-@lru_cache(maxsize=16)
 def _line(store: Store) -> _Line:
     """One for each store, with connections of its own."""
+    with _making:
+        return _line_once(store)
+
+
+@lru_cache(maxsize=16)
+def _line_once(store: Store) -> _Line:
     from obstore.store import S3Store  # 16 MB
 
     client: Any = store.client
