@@ -49,7 +49,7 @@ def runs(job: Job) -> list[dict[str, Any]]:
     return job.result.document["runs"]
 
 
-def assert_nothing_runs(home: Home, seconds: float = 1.0) -> None:
+def assert_nothing_runs(home: Home, seconds: float = 10.0) -> None:
     assert until(lambda: not home.processes(), seconds), [" ".join(p.cmdline()) for p in home.processes()]
     assert [port for port in home.ports() if listens(port)] == []
 
