@@ -12,7 +12,7 @@ from tasks.verification.fidelity.document import table_markdown
 from tests.e2e.commands import ROOT, Home, Result, end_of
 from tests.e2e.fidelity_table import README, SHOWN, expected, summary
 
-pytestmark = pytest.mark.timeout(3600)  # a minute on two quiet processors
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]  # a minute on two quiet processors
 
 # One for each way in which a format loses something, so that the table fits into CI. The last test measures the whole of it.
 SOME = ("norm-dropout", "without-config", "loss-parameters", "string-lookup", "mixed-precision")
@@ -47,21 +47,18 @@ def test_the_table_that_is_shown_is_the_one_that_is_tested() -> None:
     assert summary(expected()) in README.read_text()
 
 
-@pytest.mark.e2e
 def test_every_cell_is_as_the_table_says(measured: Result) -> None:
     cells = [c for c in measured.document["cells"] if c["definition"] in SOME]
     wanted = facts([c.model_dump() for c in expected().cells if c.definition in SOME and c.format in FORMATS])
     assert facts(cells) == wanted
 
 
-@pytest.mark.e2e
 def test_a_cell_that_crashes_is_a_result_and_no_end(measured: Result) -> None:
     cells = {c["format"]: c for c in measured.document["cells"] if c["definition"] == "deadly"}
     assert (cells["weights-h5"]["status"], cells["saved-model"]["status"]) == ("crashed", "kept")
     assert cells["weights-h5"]["why"].startswith("saving: The process was killed by SIGSEGV")
 
 
-@pytest.mark.e2e
 def test_the_table_is_in_the_store_as_json_and_html(measured: Result, home: Home) -> None:
     folder = "." + measured.document["uri"].rpartition("/.")[2]
     read = "import sys; from tasks.storage import open_store; print(open_store().get(sys.argv[1]).decode())"
