@@ -112,7 +112,9 @@ class Desk:
         env = {"TMPDIR": self._scratch}
         trainer = env | ({DISTRIBUTED: "1"} if distributed else {})
         self._trainer = Child("flows.trainer", env=trainer, debug=debug) if trains else None
-        self._returner = Child("flows.returner", env=env, debug=debug)
+        self._start_returner = partial(Child, "flows.returner", env=env, debug=debug)
+        # It warms up beside a training that is under way: before that, every core is in use.
+        self._returner = None if trains else self._start_returner()
         self._loose_ends: Iterator[dict[str, Any]] = iter(())
 
     def __enter__(self) -> Self:
@@ -129,7 +131,7 @@ class Desk:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
+        if kind is None and self._returner:
             self._returner.finish()  # its last events are with Prefect then
         self._stop()
 
@@ -209,8 +211,9 @@ class Desk:
             pass  # the flow before this one ends with Prefect's last word, for which nobody waited
         parameters: dict[str, Any] = {"reference": reference, "to": str(to) if to else None, "model": model}
         parameters |= {"allow": list(allow), "environment": environment, "store": store or {}}
-        self._returner.send({"parameters": parameters, "more": more})
-        self._loose_ends = self._returner.events()
+        returner = self._ready_returner()
+        returner.send({"parameters": parameters, "more": more})
+        self._loose_ends = returner.events()
         news = next(self._loose_ends)
         while "returned" not in news:
             show(news)
@@ -233,15 +236,22 @@ class Desk:
         from tasks.verification.matrix import Matrix
 
         parameters = {"reference": reference, "environments": list(environments), "model": model}
-        self._returner.send({"parameters": parameters, "more": False})
+        returner = self._ready_returner()
+        returner.send({"parameters": parameters, "more": False})
         table: Matrix | None = None
-        for event in self._returner.events():
+        for event in returner.events():
             if "row" in event:
                 show(event["row"])
             else:
                 table = Matrix.model_validate(event["matrix"])
         assert table is not None
         return table
+
+    def _ready_returner(self) -> Child:
+        """The process that returns. The trainer's feeder asks first, and whoever waits for what that publishes later."""
+        if self._returner is None:
+            self._returner = self._start_returner()
+        return self._returner
 
     def _train(
         self,
@@ -262,6 +272,7 @@ class Desk:
             try:
                 self._trainer.send({"scenario": job.scenario, "parameters": job.parameters})
                 for event in self._trainer.events():
+                    self._ready_returner()
                     show(job.scenario, event)
                     if "published" in event:
                         published.put((job, VersionRef.model_validate(event["published"]), started))

@@ -9,9 +9,9 @@ from tasks.children import quick_imports, serve
 from tasks.verification.loader import Loader
 
 with quick_imports():
+    from flows.engine import one_client
     from flows.matrix import matrix
     from flows.return_model import return_model
-    from flows.server import one_client
     from tasks.steps import measuring_with, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
     from tasks.verification.matrix import Row

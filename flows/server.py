@@ -13,8 +13,6 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +30,9 @@ _READY_SECONDS = 300.0
 # Prefect's client gives up what was idle for 25 s, Prefect's server after 5 s.
 _KEEP_ALIVE_SECONDS = "60"
 _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
-_API_URL = "PREFECT_API_URL"
-_UNWATCHED = "ROUNDTRIP_UNWATCHED"  # in the environment of a desk's processes: the API URL of the desk's own server
-_CONFIGURED = f"It comes from {_API_URL}"
+API_URL = "PREFECT_API_URL"
+UNWATCHED = "ROUNDTRIP_UNWATCHED"  # in the environment of a desk's processes: the API URL of the desk's own server
+_CONFIGURED = f"It comes from {API_URL}"
 
 
 class PrefectServer:
@@ -61,9 +59,9 @@ class PrefectServer:
         self._own = SharedServer(data_folder() / "prefect", _recipe)
         atexit.register(self._own.close)
         self.url = self._own.state["url"]
-        os.environ[_API_URL] = self.url
+        os.environ[API_URL] = self.url
         os.environ["PREFECT_API_AUTH_STRING"] = self._own.state["auth"]
-        os.environ[_UNWATCHED] = self.url
+        os.environ[UNWATCHED] = self.url
 
     def wait_until_up(self) -> None:
         """Return when the server answers; the first start of all makes its database and takes a while.
@@ -122,24 +120,6 @@ class PrefectServer:
             self._own.close()
 
 
-@contextmanager
-def one_client() -> Iterator[None]:
-    """One client of Prefect's for all flows of this process, made while the server still starts."""
-    from prefect.context import SyncClientContext
-    from prefect.settings import temporary_settings
-
-    with ExitStack() as around:
-        if os.environ.get(_UNWATCHED, "none") == os.environ.get(_API_URL):
-            # A desk's own server runs no automation that would miss a heartbeat, and each flow waits at its end for the
-            # thread that sends them, which sleeps for whole seconds. Nor does it have a browser as a client, which tokens
-            # are for.
-            around.enter_context(
-                temporary_settings({"flows.heartbeat_frequency": None, "client.csrf_support_enabled": False})
-            )
-        around.enter_context(SyncClientContext.get_or_create())
-        yield
-
-
 class Servers:
     """Prefect's server, a nursery and the store: begun at once, in the order that is quickest, and waited for later.
 
@@ -192,12 +172,12 @@ class Servers:
 
 def configured_url() -> str | None:
     """The API URL that the user configured for Prefect, wherever Prefect looks for one."""
-    if os.environ.get(_API_URL):
-        return os.environ[_API_URL]
+    if os.environ.get(API_URL):
+        return os.environ[API_URL]
     home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
     files = [Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")), Path("prefect.toml"), Path(".env")]
     # Prefect's settings take half a second to import; the server's start waits for this answer.
-    if not any(f.is_file() and _API_URL.lower().removeprefix("prefect_") in f.read_text().lower() for f in files):
+    if not any(f.is_file() and API_URL.lower().removeprefix("prefect_") in f.read_text().lower() for f in files):
         return None
     from prefect.settings import get_current_settings
 
@@ -244,7 +224,7 @@ def _recipe(folder: Path) -> dict[str, Any]:
         "PREFECT__SERVER_EPHEMERAL": "1",
         "PREFECT__SERVER_FINAL": "1",
         "PREFECT_UI_ENABLED": "false",
-        _API_URL: "",
+        API_URL: "",
     }
     state = {"url": f"http://127.0.0.1:{port}/api", "auth": auth}
     return {"command": command, "env": env, "state": state, "socket": held.detach()}

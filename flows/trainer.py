@@ -18,8 +18,8 @@ with quick_imports():
     from prefect.exceptions import ParameterTypeError
     from prefect.utilities.callables import get_call_parameters
 
+    from flows.engine import one_client
     from flows.scenarios import DISTRIBUTED, MAIN_JOB, scenario_flow
-    from flows.server import one_client
     from tasks.steps import as_trial, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
     from tasks.storage.trials import Trial

@@ -93,7 +93,7 @@ def _signature(model: Any, sample: Arrays) -> Any:
         return {_OUTPUT: outputs}
 
     try:
-        return tf.function(serve).get_concrete_function(**input_specs(sample))
+        return tf.function(serve, autograph=False).get_concrete_function(**input_specs(sample))
     except Exception as error:
         raise InputError(
             f"A {type(model).__name__} can't be stored as saved-model: TensorFlow can't trace its `call` to a graph "

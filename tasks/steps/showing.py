@@ -12,7 +12,7 @@ from prefect.artifacts import (
 )
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from prefect.context import SyncClientContext
+from prefect.context import FlowRunContext, SyncClientContext
 from prefect.events import Event as Message
 from prefect.runtime import deployment, flow_run
 
@@ -88,8 +88,9 @@ def emit(event: events.Event) -> None:
     if flow_run.id:
         related.append(_resource("flow-run", flow_run.id) | {"prefect.resource.name": flow_run.name or ""})
         related += [_resource("tag", tag) for tag in sorted(set(flow_run.tags))]
-    if deployment.id:
-        related.append(_resource("deployment", deployment.id))
+    deployed = _deployment()
+    if deployed:
+        related.append(_resource("deployment", deployed))
     message = Message(event=event.name, resource=event.resource, related=related, payload=event.payload)
     try:
         with SyncClientContext.get_or_create() as context:
@@ -97,6 +98,13 @@ def emit(event: events.Event) -> None:
     except httpx.HTTPError as error:
         # What it tells of is done, and not undone for this.
         get_run_logger().warning("Prefect was not told of %s: %s", event.name, error)
+
+
+def _deployment() -> object:
+    """The id of the deployment that this run is of; None where it is of none."""
+    context = FlowRunContext.get()
+    # What the run began with knows it; `prefect.runtime` would ask the server.
+    return context.flow_run.deployment_id if context and context.flow_run else deployment.id
 
 
 def _resource(kind: str, name: object) -> dict[str, str]:

@@ -115,6 +115,7 @@ def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tu
     x, y = as_tensors(dataset.x), as_tensors(dataset.y)
     current = tf.Variable(np.arange(count), dtype=tf.int64, trainable=False)
 
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def batch(i: Any) -> Any:
         index = current[i * config.batch_size : tf.minimum((i + 1) * config.batch_size, count)]
         return tf.nest.map_structure(lambda a: tf.gather(a, index), (x, y))
