@@ -12,6 +12,7 @@ import os
 import sys
 from typing import Any
 
+from flows.patient import Patient
 from tasks.children import quick_imports
 from tasks.nursery import die_with_parent
 
@@ -27,7 +28,7 @@ def create_app() -> Any:
         if os.getppid() != manager.pid:
             sys.exit("The process that started this one is gone already.")
     with quick_imports():
-        return server.create_app()
+        return Patient(server.create_app())
 
 
 async def make_database() -> None:

@@ -96,12 +96,12 @@ def test_every_epoch_has_its_seconds(run: Run) -> None:
 @pytest.mark.parametrize(
     ("builder", "data", "compiler", "mode"),
     [
-        ("regularized", samples.classes(rows=40 + 2 * 48), "auto", "xla"),
+        ("regularized", samples.classes(rows=40 + 2 * 48), "auto", "graph"),
         ("conv", samples.classes(shape=(4, 4, 1)), "auto", "graph"),
         # XLA draws other random numbers for Dropout than TensorFlow's own kernels do.
         ("dropout_and_normalization", DATA, "graph", "graph"),
         # Keras weighs the batches of a single output's loss alike, short or not: without a short one nothing differs.
-        ("two_in_two_out", samples.two_sided(rows=40 + 3 * 48), "auto", "xla"),
+        ("two_in_two_out", samples.two_sided(rows=40 + 3 * 48), "xla", "xla"),
     ],
 )
 def test_the_custom_loop_trains_as_fit_does(builder: str, data: Dataset, compiler: str, mode: str) -> None:
@@ -118,6 +118,23 @@ def test_the_custom_loop_trains_as_fit_does(builder: str, data: Dataset, compile
         np.testing.assert_allclose(ours.history.curves[name], curve, atol=1e-4, err_msg=name)
     for mine, other in zip(model.weights, reference.weights, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-4, err_msg=mine.path)
+
+
+@pytest.mark.parametrize(
+    ("builder", "shape", "batch_size", "mode"),
+    [
+        (MLP, (6,), 1, "xla"),  # 1,040 steps
+        (MLP, (6,), 2, "graph"),  # 520: XLA's compilation would not be won back
+        ("conv", (4, 4, 1), 1, "graph"),  # slower under XLA, however many steps
+    ],
+)
+def test_auto_takes_xla_where_dense_layers_take_many_steps(
+    builder: str, shape: tuple[int, ...], batch_size: int, mode: str
+) -> None:
+    data = samples.classes(rows=104 + 40, shape=shape)
+    _, model = samples.defined(builder, data)
+    config = TrainingConfig(epochs=10, batch_size=batch_size)
+    assert train_with_custom_loop(model, data, config).history.loop == mode
 
 
 def compiled_by(compiler: str, config: TrainingConfig) -> TrainingConfig:
