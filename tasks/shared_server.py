@@ -211,7 +211,11 @@ def _watch(folder: Path) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
-        os._exit(0)  # the kernel releases both locks now, in one moment
+        # In this order: whoever waits for `users.lock` must find that there is no server. The kernel, left to close both at
+        # the end of a process, takes the younger first.
+        os.close(own)
+        os.close(users)
+        os._exit(0)
 
     threading.Thread(target=unused, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
