@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -28,6 +29,16 @@ for _name in ("ROUNDTRIP_STORE", "PREFECT_API_URL", "AWS_ENDPOINT_URL", "AWS_END
 
 from tasks.storage import Store, embedded, open_store  # noqa: E402  # after the environment is set
 from tests.own_store import s3_variables  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lighter_garbage() -> None:
+    """Nobody looks for garbage in what is there before a module's tests.
+
+    Every build of a model collects all garbage (Keras' `clear_session`): in 20 ms with an empty heap, in up to two seconds
+    with all that the tests import and leave behind.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
-import keras
 import numpy as np
 
 from tasks.data import Dataset
@@ -13,10 +11,6 @@ from tasks.data.dataset import digest
 from tasks.definitions import Definition, ModelConfig, define
 from tasks.training import Trained, TrainingConfig, train_with_custom_loop
 from tasks.training.run import be_deterministic
-
-# Every build of a model collects all garbage (`clear_session`): ten times faster where TensorFlow's own objects are no part.
-assert keras
-gc.freeze()
 
 EAGER = TrainingConfig(epochs=1, batch_size=130, compiler="eager")
 

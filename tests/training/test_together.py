@@ -37,6 +37,7 @@ def assert_same_numbers(case: Any) -> None:
         np.testing.assert_allclose(mine, other, atol=1e-5)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("loop", LOOPS)
 def test_uneven_parts_of_a_batch_give_the_weights_and_the_history_of_one_device(found: Any, loop: str) -> None:
     assert_same_numbers(found[loop])
@@ -46,25 +47,30 @@ def test_uneven_parts_of_a_batch_give_the_weights_and_the_history_of_one_device(
     ]
 
 
+@pytest.mark.e2e
 def test_the_same_seed_gives_the_same_bits(found: Any) -> None:
     assert found["again"] == found["custom"]["together"]["digest"]
 
 
+@pytest.mark.e2e
 def test_a_loss_that_is_a_sum_is_added_up(found: Any) -> None:
     assert_same_numbers(found["sum"])
 
 
+@pytest.mark.e2e
 def test_moving_statistics_are_those_of_all_replicas(found: Any) -> None:
     alone, together = (found["normalized"][way]["weights"][2] for way in ("alone", "together"))
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.e2e
 def test_early_stopping_stops_all_and_brings_the_best_weights_home(found: Any) -> None:
     losses = found["stopped"]["curves"]["val_loss"]
     assert len(losses) == 2  # of 4
     assert found["stopped"]["metrics"]["val_loss"] == pytest.approx(losses[0], abs=1e-5)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("case", "why"),
     [
