@@ -115,6 +115,7 @@ class Desk:
         self._start_returner = partial(Child, "flows.returner", env=env, debug=debug)
         # It warms up beside a training that is under way: before that, every core is in use.
         self._returner = None if trains else self._start_returner()
+        self._feeder: threading.Thread | None = None
         self._loose_ends: Iterator[dict[str, Any]] = iter(())
 
     def __enter__(self) -> Self:
@@ -136,9 +137,12 @@ class Desk:
         self._stop()
 
     def _stop(self) -> None:
-        for child in (self._trainer, self._returner):
-            if child:
-                child.end()
+        if self._trainer:
+            self._trainer.end()
+        if self._feeder:
+            self._feeder.join()  # it starts the one that returns
+        if self._returner:
+            self._returner.end()
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._servers.close()
 
@@ -157,8 +161,8 @@ class Desk:
         from tasks.training import Follower
 
         published: queue.Queue[tuple[Job, VersionRef | Follower | BaseException, float]] = queue.Queue()
-        feeder = threading.Thread(target=self._train, args=(jobs, show, published), daemon=True)
-        feeder.start()
+        self._feeder = threading.Thread(target=self._train, args=(jobs, show, published), daemon=True)
+        self._feeder.start()
         for _ in jobs:
             job, result, started = published.get()
             if isinstance(result, RoundtripError):
@@ -181,7 +185,7 @@ class Desk:
                 yield Failure(job.scenario, why, result)
                 continue
             yield Outcome(job.scenario, result, returned, error, time.perf_counter() - started)
-        feeder.join()
+        self._feeder.join()
 
     def bring_back(
         self,
@@ -248,7 +252,10 @@ class Desk:
         return table
 
     def _ready_returner(self) -> Child:
-        """The process that returns. The trainer's feeder asks first, and whoever waits for what that publishes later."""
+        """The process that returns.
+
+        There is no lock: the feeder calls this before it puts what the other thread waits for.
+        """
         if self._returner is None:
             self._returner = self._start_returner()
         return self._returner

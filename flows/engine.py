@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 
-from tasks.children import quick_imports
+from prefect.context import SyncClientContext
+from prefect.settings import temporary_settings
+
+from flows.server import API_URL, UNWATCHED
 
 # What Prefect imports when the first flow runs, and we when a store is opened: a quarter of a CPU second, which each process
 # would spend again, just when servers and training need both cores.
@@ -16,18 +19,13 @@ _LATE = (
     "prefect.engine", "prefect.flow_engine", "prefect.task_engine", "prefect.utilities.visualization",
 )  # fmt: skip
 
-with quick_imports():
-    for _name in _LATE:
-        import_module(_name)
-    from prefect.context import SyncClientContext
-    from prefect.settings import temporary_settings
-
-    from flows.server import API_URL, UNWATCHED
+for _name in _LATE:
+    import_module(_name)
 
 
 @contextmanager
 def one_client() -> Iterator[None]:
-    """One client of Prefect's for all flows of this process, made while the server still starts."""
+    """One client of Prefect's for all flows of this process, made before there is something to do."""
     with ExitStack() as around:
         if os.environ.get(UNWATCHED, "none") == os.environ.get(API_URL):
             # A desk's own server runs no automation that would miss a heartbeat, and each flow waits at its end for the

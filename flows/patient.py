@@ -1,4 +1,4 @@
-"""Patience with SQLite, on the server's side."""
+"""Patience with a database that is busy, on the server's side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 _AT_ONCE = (b"retry-after", b"0.05")
-_SECONDS_BETWEEN = 0.5
+_SECONDS_BETWEEN = 60.0  # longer than any pause of the client's
 
 Message = MutableMapping[str, Any]
 
@@ -18,7 +18,8 @@ class Patient:
 
     A transaction that read before another one committed can't write any more on SQLite, however long it waits. Prefect
     answers 503 then, upon which its client sleeps for two seconds, and goes through: one run in twenty at a desk met that.
-    Where one refusal follows another the database is busy for longer, and the client's own growing pauses are right.
+    Where one refusal follows another the database is busy for longer, and the client's own growing pauses are right, which
+    last a minute in all.
     """
 
     def __init__(self, app: Any) -> None:

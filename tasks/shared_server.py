@@ -183,6 +183,9 @@ def _watch(folder: Path) -> None:
     import ctypes  # only the watcher needs it
     import threading
 
+    # Whoever waits for `users.lock` must find that there is no server: so `server.lock` goes first. That is also the order
+    # in which the kernel closes what a killed process held, the youngest first.
+    users = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
     own = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(own, fcntl.LOCK_EX)  # a reader that tests the lock holds it for an instant
     plan = json.loads((folder / "server.json").read_text())
@@ -202,7 +205,6 @@ def _watch(folder: Path) -> None:
         os.close(descriptor)
 
     def unused() -> None:
-        users = os.open(folder / "users.lock", os.O_RDWR)
         fcntl.flock(users, fcntl.LOCK_EX)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.Signals[plan.get("stop", "SIGTERM")])
@@ -210,18 +212,13 @@ def _watch(folder: Path) -> None:
             server.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-        # In this order: whoever waits for `users.lock` must find that there is no server. The kernel, left to close both at
-        # the end of a process, takes the younger first.
-        os.close(own)
-        os.close(users)
-        os._exit(0)
 
     threading.Thread(target=unused, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     server.wait()  # crashed, or stopped by `unused`
-    time.sleep(0.2)
+    os.close(own)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def lighter_garbage() -> None:
     Every build of a model collects all garbage (Keras' `clear_session`): in 20 ms with an empty heap, in up to two seconds
     with all that the tests import and leave behind.
     """
+    gc.collect()
     gc.freeze()
 
 

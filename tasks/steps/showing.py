@@ -103,8 +103,10 @@ def emit(event: events.Event) -> None:
 def _deployment() -> object:
     """The id of the deployment that this run is of; None where it is of none."""
     context = FlowRunContext.get()
-    # What the run began with knows it; `prefect.runtime` would ask the server.
-    return context.flow_run.deployment_id if context and context.flow_run else deployment.id
+    run = context.flow_run if context else None
+    if run and not run.parent_task_run_id:
+        return run.deployment_id
+    return deployment.id  # where it was not told, of an outer flow's run, it asks the server
 
 
 def _resource(kind: str, name: object) -> dict[str, str]:

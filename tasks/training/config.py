@@ -46,8 +46,8 @@ class TrainingConfig(BaseModel):
     )
     compiler: Literal["auto", "xla", "graph", "eager"] = Field(
         default="auto",
-        description="How a step runs: auto takes XLA where it pays (small dense models, 1,000 steps or more), else a graph, "
-        "and falls back to eager for a model that can't be compiled. Eager is for debugging.",
+        description="How a step runs: auto takes XLA where it pays (custom loop, small dense models, 1,000 steps or more), "
+        "else a graph, and falls back to eager for a model that can't be compiled. Eager is for debugging.",
         json_schema_extra=place(7),
     )
     seed: int = Field(

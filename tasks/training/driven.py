@@ -33,7 +33,7 @@ def fit_together(seat: Seat, dataset: Dataset, config: TrainingConfig, callbacks
     model, team = seat.model, seat.team
     _check_steps_are_keras_own(model)
     team.check_start(epochs.start)
-    loop = Loop(model, config, team, steps=config.epochs * -(-rows(dataset.x) // config.batch_size))
+    loop = Loop(model, config, rows(dataset.x), team)
     driven = _Driven(loop, dataset, config)
     loop.warm_up(dataset.x, dataset.y, order(config, epochs.start, rows(dataset.x)))
     model.train_function, model.test_function = driven.train, driven.test

@@ -92,7 +92,7 @@ def train_with_custom_loop(
         Session(seat.model, dataset, seat.config, "custom", deciding, seat.checkpointing) as session,
     ):
         count = check_steps(dataset.x)
-        loop = Loop(seat.model, config, seat.team, steps=config.epochs * -(-count // config.batch_size))
+        loop = Loop(seat.model, config, count, seat.team)
         if seat.team:
             seat.team.check_start(session.first)
         listeners = keras.callbacks.CallbackList(
@@ -126,11 +126,11 @@ class Loop:
     Args:
         model: Built and compiled.
         config: How it trains.
+        examples: On how many.
         team: The replicas that train it; None is one device.
-        steps: How many it will take, at most.
     """
 
-    def __init__(self, model: Any, config: TrainingConfig, team: Team | None = None, *, steps: int) -> None:
+    def __init__(self, model: Any, config: TrainingConfig, examples: int, team: Team | None = None) -> None:
         import keras
 
         be_deterministic(config.seed)
@@ -141,7 +141,7 @@ class Loop:
         # All slots exist before the first trace: a tf.function may create variables only in its first call.
         build_optimizer(model)
         self.notes = team.notes if team else []
-        self.mode = _mode_for(model, config, steps, distributed=team is not None)
+        self.mode = _mode_for(model, config, examples, distributed=team is not None)
         self._warmed = False
         self._train: _RunChunk
         self._train_tail: _RunChunk
@@ -235,9 +235,9 @@ class Loop:
             self._evaluate = eagerly(judging)
             return
         train, judge = over(step), over(judging)
-        # AutoGraph would rewrite the source of all that a step calls, a fifth of a second, and never reach a model's `call`:
-        # Keras stands between. `fit` leaves it out too.
-        compiled = partial(tf.function, reduce_retracing=True, autograph=False)
+        # AutoGraph would rewrite the source of all that a step calls, a fifth of a second, and never come by a model's
+        # `call`, a loss or a metric: Keras stands between. What an author overrides it does come by.
+        compiled = partial(tf.function, reduce_retracing=True, autograph=_overrides(self._model))
         self._train_tail, self._evaluate = compiled(train), compiled(judge)
         self._train = compiled(train, jit_compile=True) if self.mode == "xla" else self._train_tail
 
@@ -261,7 +261,7 @@ class Loop:
                     self._compile()
 
 
-def _mode_for(model: Any, config: TrainingConfig, steps: int, *, distributed: bool) -> str:
+def _mode_for(model: Any, config: TrainingConfig, examples: int, *, distributed: bool) -> str:
     """XLA where it pays on a CPU: small models of dense layers, and so many steps that they win back its compilation.
 
     Convolutions and recurrences are faster without it. A rule by model, data and configuration, never by the clock: the same
@@ -276,7 +276,15 @@ def _mode_for(model: Any, config: TrainingConfig, steps: int, *, distributed: bo
     dense = all(len(v.shape) <= 2 for v in model.weights)  # noqa: PLR2004  # a matrix
     recurrent = any("recurrent" in v.path for v in model.weights)
     small = model.count_params() <= _XLA_MAX_PARAMETERS
-    return "xla" if dense and not recurrent and small and steps >= _XLA_MIN_STEPS else "graph"
+    many = config.epochs * -(-examples // config.batch_size) >= _XLA_MIN_STEPS
+    return "xla" if dense and not recurrent and small and many else "graph"
+
+
+def _overrides(model: Any) -> bool:
+    """Whether a model's author wrote a part of the step that this loop calls."""
+    import keras
+
+    return any(getattr(type(model), name) is not getattr(keras.Model, name) for name in ("compute_loss", "compute_metrics"))
 
 
 def chunks(x: Arrays, y: Arrays, index: Array, batch: int) -> Iterator[tuple[Arrays, Arrays]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import pytest
 from prefect.client.base import PrefectHttpxAsyncClient
 
 from flows import patient
@@ -50,19 +52,22 @@ def test_after_a_while_without_refusals_it_is_a_first_one_again(monkeypatch: Any
     assert [a.headers.get("retry-after") for a in ask(Patient(Refusing(2)), times=2)] == ["0.05", "0.05"]
 
 
-def test_prefects_client_goes_through_without_its_pause_of_two_seconds(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("refusals", [1, 4])
+def test_prefects_client_comes_again_at_once_and_then_has_its_own_patience(refusals: int, monkeypatch: Any) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
     monkeypatch.setattr("anyio.sleep", sleep)
-    app = Refusing(1)
+    monkeypatch.setattr(patient, "time", SimpleNamespace(monotonic=lambda: 1000 + sum(slept)))
+    app = Refusing(refusals)
 
     async def asking() -> httpx.Response:
         transport = httpx.ASGITransport(Patient(app))
         async with PrefectHttpxAsyncClient(transport=transport, base_url="http://desk", enable_csrf_support=False) as client:
             return await client.post("/flow_runs/")
 
-    assert (asyncio.run(asking()).status_code, app.asked) == (201, 2)
-    assert len(slept) == 1 and 0.05 <= slept[0] < 0.1
+    assert (asyncio.run(asking()).status_code, app.asked) == (201, 1 + refusals)
+    assert 0.05 <= slept[0] < 0.1
+    assert all(pause > 1 for pause in slept[1:]) and len(slept) == refusals

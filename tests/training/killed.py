@@ -22,7 +22,7 @@ from tasks.training import Checkpointing, Epoch, TrainingConfig
 from tasks.training.identity import Identity
 from tasks.training.snapshot import Snapshot
 from tests import samples
-from tests.training.process import DATA, LOOPS
+from tests.training.process import DATA, FASTEST, LOOPS
 
 EPOCHS = 8
 LETHAL = 3
@@ -88,7 +88,7 @@ class Deadly(Telling):
 def main(loop: str, case: str, name: str, moment: str = "") -> None:
     """Train, and print what came of it."""
     builder, data, more = CASES[case]
-    config = TrainingConfig.model_validate(_ALWAYS | more)
+    config = TrainingConfig.model_validate(_ALWAYS | {"compiler": FASTEST[loop]} | more)
     definition, model = samples.defined(builder, data)
     keeper = Deadly(open_store(), name, moment) if moment else Telling(open_store(), name)
     begun: list[int] = []

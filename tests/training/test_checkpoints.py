@@ -18,7 +18,7 @@ from tasks.training import Checkpointing, Epoch, Trained, TrainingConfig
 from tasks.training.identity import Identity, identity_of
 from tasks.training.snapshot import Progress, Snapshot, Unfit, put_variables, take
 from tests import samples
-from tests.training.process import DATA, LOOPS
+from tests.training.process import DATA, FASTEST, LOOPS
 
 EPOCHS = 4
 
@@ -97,7 +97,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(loop: str, builder: str) -> None
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_compiled_runs_go_on_to_the_same_bits(loop: str) -> None:
-    config = config_of(compiler="auto")
+    config = config_of(compiler=FASTEST[loop])
     resumed = killed_and_resumed(loop, "dropout_and_normalization", config, kill=3)
     assert_same(resumed, train(loop, "dropout_and_normalization", config))
 

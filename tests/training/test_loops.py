@@ -261,6 +261,21 @@ def test_a_model_that_cannot_be_compiled_trains_eagerly_and_says_so(loop: str) -
     assert "runs under eager (AttributeError: 'SymbolicTensor' object has no attribute 'numpy')" in trained.history.notes[-1]
 
 
+def test_a_model_that_xla_cannot_compile_trains_as_a_graph_and_says_so() -> None:
+    _, model = samples.defined("beyond_xla", DATA)
+    config = TrainingConfig(epochs=1, batch_size=64, compiler="xla")
+    trained = train_with_custom_loop(model, DATA, config)
+    assert trained.history.loop == "graph"
+    assert "the training step can't run under xla and runs under graph" in trained.history.notes[-1]
+
+
+def test_an_authors_own_loss_may_branch_on_tensors_and_stays_a_graph() -> None:
+    _, model = samples.defined("branching_loss", DATA)
+    trained = train_with_custom_loop(model, DATA, TrainingConfig(epochs=2, batch_size=64))
+    assert (trained.history.loop, trained.history.notes) == ("graph", [])
+    assert trained.history.curves["val_loss"][-1] > 1_000  # it took the branch for validation
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_model_compiled_by_its_author_keeps_its_optimizer_and_loss(loop: str) -> None:
     _, model = samples.defined("compiled", DATA)
