@@ -37,8 +37,15 @@ class Run:
     timeline: list[tuple[float, str]] = field(default_factory=list)
 
 
-def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
-    """Run a command to its end, servers that it left behind for a moment included."""
+def run(command: Sequence[str], env: Mapping[str, str], *, memory: bool = False) -> Run:
+    """Run a command to its end, servers that it left behind for a moment included.
+
+    Args:
+        command: What to run.
+        env: Beside our own environment.
+        memory: Whether to watch the memory. The kernel walks all pages of all processes for it, each time, and holds up who
+            maps more: half a core for a program of seven processes with TensorFlow. So such a run's times mean nothing.
+    """
     # Orphans come to us, so that `wait` counts their CPU time too.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     ours = {process.pid for process in psutil.Process().children()}
@@ -47,8 +54,9 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
     process = subprocess.Popen(command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peak = [0]
     done = threading.Event()
-    watcher = threading.Thread(target=_watch_memory, args=(process.pid, peak, done))
-    watcher.start()
+    watcher = threading.Thread(target=_watch_memory, args=(peak, done))
+    if memory:
+        watcher.start()
     timeline: list[tuple[float, str]] = []
     reader = threading.Thread(
         target=lambda: timeline.extend((time.perf_counter() - started, line.rstrip()) for line in process.stderr or ())
@@ -58,7 +66,8 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
     code = process.wait()
     wall = time.perf_counter() - started
     done.set()
-    watcher.join()
+    if memory:
+        watcher.join()
     reader.join()
     _reap_orphans(ours)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -68,13 +77,13 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
     return Run(wall, cpu, peak[0], stdout, timeline)
 
 
-def medians(runs: Iterable[Run]) -> dict[str, float]:
-    """Median wall and CPU seconds and peak megabytes."""
+def medians(runs: Iterable[Run], watched: Run) -> dict[str, float]:
+    """Median wall and CPU seconds, and the peak megabytes of one more run, whose memory was watched."""
     found = list(runs)
     return {
         "wall_s": round(statistics.median(r.wall for r in found), 2),
         "cpu_s": round(statistics.median(r.cpu for r in found), 2),
-        "peak_mb": round(statistics.median(r.peak for r in found) / 1e6),
+        "peak_mb": round(watched.peak / 1e6),
     }
 
 
@@ -90,7 +99,7 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
-def _watch_memory(pid: int, peak: list[int], done: threading.Event) -> None:
+def _watch_memory(peak: list[int], done: threading.Event) -> None:
     own = psutil.Process()
     while not done.wait(0.4):
         total = 0
@@ -100,7 +109,6 @@ def _watch_memory(pid: int, peak: list[int], done: threading.Event) -> None:
             except psutil.Error:
                 continue
         peak[0] = max(peak[0], total)
-    del pid
 
 
 def _reap_orphans(ours: set[int]) -> None:
