@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from tests.e2e.commands import Home, Result, until
+from tests.e2e.patient import Patient
 
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SMALL = {"data": {"rows": 200}, "training": {"epochs": 1}, "rehearsal": False}
@@ -66,7 +67,10 @@ class Production:
     def api(self) -> httpx.Client:
         plan = self.plan
         return httpx.Client(
-            base_url=f"http://127.0.0.1:{plan['port']}/api", auth=("roundtrip", plan["password"]), timeout=120
+            base_url=f"http://127.0.0.1:{plan['port']}/api",
+            auth=("roundtrip", plan["password"]),
+            timeout=120,
+            transport=Patient(),
         )
 
     def submit(self, deployment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

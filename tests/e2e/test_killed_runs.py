@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pytest
 
 from tasks.storage import Manifest, Store, embedded, layout, list_versions, open_store, read_manifest, resolve
 from tests.e2e.commands import ROOT, Home, end_of, until
+from tests.e2e.patient import Patient
 from tests.own_store import s3_variables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -94,13 +94,8 @@ class Run:
 
     def __init__(self, api: httpx.Client, deployment: str, name: str, data: str) -> None:
         parameters = {"data": {"source": data}, "training": TRAINING, "name": name}
-        # A server on SQLite answers 503 where it is busy; Prefect's own client asks again too.
         body = {"parameters": parameters, "idempotency_key": name}
-        for _ in range(5):
-            created = api.post(f"/deployments/{deployment}/create_flow_run", json=body)
-            if created.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            time.sleep(2)
+        created = api.post(f"/deployments/{deployment}/create_flow_run", json=body)
         self.api, self.id = api, created.raise_for_status().json()["id"]
 
     def execute(self, home: Home) -> subprocess.Popen[str]:
@@ -135,7 +130,8 @@ class Run:
 @pytest.fixture
 def api(prefect_server: dict[str, str]) -> Iterator[httpx.Client]:
     user, _, password = prefect_server["PREFECT_API_AUTH_STRING"].partition(":")
-    with httpx.Client(base_url=prefect_server["PREFECT_API_URL"], auth=(user, password), timeout=120) as client:
+    url = prefect_server["PREFECT_API_URL"]
+    with httpx.Client(base_url=url, auth=(user, password), timeout=120, transport=Patient()) as client:
         yield client
 
 

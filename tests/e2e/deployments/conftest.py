@@ -16,13 +16,13 @@ from tests.e2e.deployments.production import (
     DEPLOY,
     INSTALL,
     START_WORKER,
-    Patient,
     Prefect,
     Worker,
     eventually,
     running,
     tail,
 )
+from tests.e2e.patient import Patient
 
 
 @pytest.fixture(scope="package")

@@ -32,19 +32,6 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 MARK = "ROUNDTRIP_TEST_PROCESS"
 
 
-class Patient(httpx.HTTPTransport):
-    """Asks again where the server says 503, as Prefect's own client does: SQLite was locked (FACTS.md)."""
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        for _ in range(10):
-            response = super().handle_request(request)
-            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            response.read()
-            time.sleep(1)
-        return response
-
-
 @dataclass(frozen=True, slots=True)
 class Prefect:
     """A running server with the deployments, and what a test asks it."""
