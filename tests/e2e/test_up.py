@@ -255,7 +255,8 @@ def test_an_interrupted_up_ends_what_it_started(production: Production) -> None:
 
     up.send_signal(signal.SIGINT)
 
-    assert up.wait(PATIENCE) == 130
+    # For a shell both are 130. CPython ends by the signal where it came in the midst of an `exec` (a dataclass being made).
+    assert up.wait(PATIENCE) in (130, -signal.SIGINT)
     assert until(lambda: not production.home.processes(), 30), [p.cmdline() for p in production.home.processes()]
 
 
