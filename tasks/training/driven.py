@@ -17,6 +17,7 @@ from tasks.training.config import TrainingConfig
 from tasks.training.loop import Loop, chunks, count_chunks
 from tasks.training.run import VALIDATION_BATCH, order
 from tasks.training.seat import Seat
+from tasks.training.step import overridden
 
 _Stacks = Iterator[tuple[Arrays, Arrays]]
 
@@ -94,9 +95,7 @@ class _Driven:
 
 
 def _check_steps_are_keras_own(model: Any) -> None:
-    import keras
-
-    own = [name for name in ("train_step", "test_step") if getattr(type(model), name) is not getattr(keras.Model, name)]
+    own = overridden(model, "train_step", "test_step")
     if own:
         raise InputError(
             f"A {type(model).__name__} has a {own[0]} of its own, which can't be taken by several replicas. Use a scenario "

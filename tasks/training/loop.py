@@ -39,7 +39,7 @@ from tasks.training.run import (
     why_not_compiled,
 )
 from tasks.training.seat import seated
-from tasks.training.step import build_optimizer, build_state, gradient_step, put_back
+from tasks.training.step import build_optimizer, build_state, gradient_step, overridden, put_back
 
 _CHUNK_BYTES = 64 * 2**20
 _XLA_MAX_PARAMETERS = 2_000_000
@@ -237,7 +237,8 @@ class Loop:
         train, judge = over(step), over(judging)
         # AutoGraph would rewrite the source of all that a step calls, a fifth of a second, and never come by a model's
         # `call`, a loss or a metric: Keras stands between. What an author overrides it does come by.
-        compiled = partial(tf.function, reduce_retracing=True, autograph=_overrides(self._model))
+        own = bool(overridden(self._model, "compute_loss", "compute_metrics"))
+        compiled = partial(tf.function, reduce_retracing=True, autograph=own)
         self._train_tail, self._evaluate = compiled(train), compiled(judge)
         self._train = compiled(train, jit_compile=True) if self.mode == "xla" else self._train_tail
 
@@ -278,13 +279,6 @@ def _mode_for(model: Any, config: TrainingConfig, examples: int, *, distributed:
     small = model.count_params() <= _XLA_MAX_PARAMETERS
     many = config.epochs * -(-examples // config.batch_size) >= _XLA_MIN_STEPS
     return "xla" if dense and not recurrent and small and many else "graph"
-
-
-def _overrides(model: Any) -> bool:
-    """Whether a model's author wrote a part of the step that this loop calls."""
-    import keras
-
-    return any(getattr(type(model), name) is not getattr(keras.Model, name) for name in ("compute_loss", "compute_metrics"))
 
 
 def chunks(x: Arrays, y: Arrays, index: Array, batch: int) -> Iterator[tuple[Arrays, Arrays]]:

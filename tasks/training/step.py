@@ -29,6 +29,13 @@ def build_optimizer(model: Any) -> None:
         model.optimizer.build(model.trainable_variables)
 
 
+def overridden(model: Any, *methods: str) -> list[str]:
+    """Which of these methods of `keras.Model` a model's author wrote anew."""
+    import keras
+
+    return [name for name in methods if getattr(type(model), name) is not getattr(keras.Model, name)]
+
+
 def build_state(model: Any, x: Any, y: Any) -> None:
     """Make all that a compiled model's optimizer, loss and metrics keep, from the shapes of a batch; nothing is computed.
 
