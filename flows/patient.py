@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
@@ -24,7 +25,7 @@ class Patient:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._last = 0.0
+        self._last = -math.inf  # the clock may begin with the machine, a moment ago
 
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]

@@ -47,6 +47,11 @@ def test_the_first_refusal_says_to_come_again_at_once_and_the_next_one_does_not(
     assert [a.headers.get("retry-after") for a in answers] == ["0.05", None, None, None]
 
 
+def test_the_first_refusal_after_the_machine_started_is_a_first_one(monkeypatch: Any) -> None:
+    monkeypatch.setattr(patient, "time", SimpleNamespace(monotonic=lambda: 5.0))
+    assert [a.headers.get("retry-after") for a in ask(Patient(Refusing(2)), times=2)] == ["0.05", None]
+
+
 def test_after_a_while_without_refusals_it_is_a_first_one_again(monkeypatch: Any) -> None:
     monkeypatch.setattr(patient, "_SECONDS_BETWEEN", 0.0)
     assert [a.headers.get("retry-after") for a in ask(Patient(Refusing(2)), times=2)] == ["0.05", "0.05"]
