@@ -85,30 +85,28 @@ def only_eager() -> keras.Model:
     return OnlyEager()
 
 
-class BeyondXla(keras.Model):  # type: ignore[misc]  # keras ships no types
-    """Calls Python in the midst of its graph."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.out = keras.layers.Dense(3)
-
-    def call(self, x: Any) -> Any:
-        return self.out(x) + tf.ensure_shape(tf.numpy_function(lambda v: v * 0, [tf.reduce_sum(x)], tf.float32), ())
-
-
-def beyond_xla() -> keras.Model:
-    return BeyondXla()
-
-
-class BranchingLoss(keras.Model):  # type: ignore[misc]  # keras ships no types
-    """Has a loss of its own that asks Python's `if` of a tensor, otherwise in training than in validation."""
-
+class OneLayer(keras.Model):  # type: ignore[misc]  # keras ships no types
     def __init__(self) -> None:
         super().__init__()
         self.out = keras.layers.Dense(3)
 
     def call(self, x: Any) -> Any:
         return self.out(x)
+
+
+class BeyondXla(OneLayer):
+    """Calls Python in the midst of its graph."""
+
+    def call(self, x: Any) -> Any:
+        return super().call(x) + tf.ensure_shape(tf.numpy_function(lambda v: v * 0, [tf.reduce_sum(x)], tf.float32), ())
+
+
+def beyond_xla() -> keras.Model:
+    return BeyondXla()
+
+
+class BranchingLoss(OneLayer):
+    """Has a loss of its own that asks Python's `if` of a tensor, otherwise in training than in validation."""
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True) -> Any:
         loss = super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
