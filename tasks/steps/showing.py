@@ -105,8 +105,8 @@ def _deployment() -> object:
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run and not run.parent_task_run_id:
-        return run.deployment_id
-    return deployment.id  # where it was not told, of an outer flow's run, it asks the server
+        return run.deployment_id  # `prefect.runtime` would ask the server where there is none
+    return deployment.id  # a run within another one knows nothing of its deployment
 
 
 def _resource(kind: str, name: object) -> dict[str, str]:
