@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -179,21 +180,32 @@ def test_zombies_late_runs_and_stale_models_raise_alarms_though_no_worker_is_up(
 ) -> None:
     since = datetime.now(UTC)
     with client_of(prefect, monkeypatch), hastened(tmp_path):
-        dead, alive = (run_in(prefect, "RUNNING") for _ in range(2))
-        limbo = run_in(prefect, "PENDING")
-        news = {"labels": {"roundtrip.model": "stale"}, "payload": {"model": "stale", "version": "1"}}
-        prefect.emit("roundtrip.version.published", "roundtrip.version.1", "auto-scheduled", **news)
-        # Not by a schedule: the server reacts to a run that was only just planned by one after a quarter of an hour.
-        overdue = prefect.run(prefect.deployment("fidelity"), {}, "auto-scheduled").raise_for_status().json()
+        alive = run_in(prefect, "RUNNING")
         asked_for = prefect.run(prefect.deployment("fidelity"), {}).raise_for_status().json()
-        prefect.emit("prefect.flow-run.heartbeat", f"prefect.flow-run.{dead['id']}", "roundtrip")
+        news = {"labels": {"roundtrip.model": "stale"}, "payload": {"model": "stale", "version": "1"}}
+        tried: list[tuple[float, tuple[dict[str, Any], ...]]] = []
 
-        def all_three() -> bool:
+        def begin() -> tuple[dict[str, Any], ...]:
+            dead, limbo = run_in(prefect, "RUNNING"), run_in(prefect, "PENDING")
+            prefect.emit("prefect.flow-run.heartbeat", f"prefect.flow-run.{dead['id']}", "roundtrip")
+            prefect.emit("roundtrip.version.published", "roundtrip.version.1", "auto-scheduled", **news)
+            # Not by a schedule: the server reacts to a run that was only just planned by one after a quarter of an hour.
+            late = prefect.run(prefect.deployment("fidelity"), {}, "auto-scheduled").raise_for_status().json()
+            return dead, limbo, late
+
+        def states() -> list[list[str]]:
+            return [[prefect.state(run)["name"] for run in runs] for _, runs in tried]
+
+        def ended() -> tuple[dict[str, Any], ...] | None:
+            # Again each minute: an event of which the server loses track, as it does on a busy SQLite, is no fault of ours.
+            if not tried or time.monotonic() - tried[-1][0] > 60:
+                tried.append((time.monotonic(), begin()))
             prefect.emit("prefect.flow-run.heartbeat", f"prefect.flow-run.{alive['id']}", "roundtrip")
-            crashed = [prefect.state(run)["type"] for run in (dead, limbo)] == ["CRASHED", "CRASHED"]
-            return crashed and prefect.state(overdue)["name"] == "Skipped"
+            wanted = ["Crashed", "Crashed", "Skipped"]
+            return next((runs for (_, runs), seen in zip(tried, states(), strict=True) if seen == wanted), None)
 
-        eventually(all_three, "the end of a zombie, of a run that never began, and of one that is too late")
+        what = "the end of a zombie, of a run that never began, and of one that is too late"
+        dead, limbo, overdue = eventually(ended, what, lambda: f"They are {states()}.")
         assert "did not begin it" in prefect.state(limbo)["message"]
         assert "no sign of life" in prefect.state(dead)["message"]
         assert prefect.state(overdue)["type"] == "CANCELLED"
@@ -207,7 +219,8 @@ def test_zombies_late_runs_and_stale_models_raise_alarms_though_no_worker_is_up(
             return {run["parameters"]["subject"].removeprefix("Alarm: ") for run in prefect.runs("notify", since)}
 
         eventually(lambda: wanted <= raised(), "a run of `notify` for each alarm", lambda: str(raised()))
-        prefect.cancel([asked_for, *prefect.runs("notify", since), *prefect.runs("return", since)])
+        lost = [late for _, (_, _, late) in tried if late is not overdue]
+        prefect.cancel([asked_for, *lost, *prefect.runs("notify", since), *prefect.runs("return", since)])
 
 
 def run_in(prefect: Prefect, state: str) -> dict[str, Any]:
