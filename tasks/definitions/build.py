@@ -145,11 +145,6 @@ def as_tensors(arrays: Arrays) -> Any:
     return tf.constant(arrays)
 
 
-def as_keras_takes_it(arrays: Arrays) -> Any:
-    """The arrays for `fit`, `evaluate` and `predict`, which take strings only as tensors."""
-    return as_tensors(arrays) if any(a.dtype.kind in "US" for a in each(arrays).values()) else arrays
-
-
 def _whole_batch(model: Any, sample: Arrays) -> Arrays:
     count = fixed_batch(model)
     return sample if count is None else take(sample, np.arange(count) % rows(sample))

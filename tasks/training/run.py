@@ -16,6 +16,7 @@ import numpy as np
 
 from tasks.data import Arrays, Dataset, rows
 from tasks.data.dataset import Array, each, take
+from tasks.data.pipeline import in_batches
 from tasks.errors import InputError, RoundtripError, TrainingFailed
 from tasks.references import place_of
 from tasks.training.checkpoints import Session
@@ -279,11 +280,10 @@ def callbacks_of(session: Session, config: TrainingConfig, report: Report) -> li
 
 def final_metrics(model: Any, dataset: Dataset, batch_size: int) -> dict[str, float]:
     """Loss and metrics of the finished model on the validation data."""
-    from tasks.definitions.build import as_keras_takes_it, fixed_batch
+    from tasks.definitions.build import fixed_batch
 
-    size = fixed_batch(model) or max(batch_size, VALIDATION_BATCH)
-    x, y = as_keras_takes_it(dataset.x_val), as_keras_takes_it(dataset.y_val)
-    values = model.evaluate(x, y, batch_size=size, verbose=0, return_dict=True)
+    batches = in_batches(dataset.x_val, dataset.y_val, size=fixed_batch(model) or max(batch_size, VALIDATION_BATCH))
+    values = model.evaluate(batches, verbose=0, return_dict=True)
     return {f"val_{name}": float(value) for name, value in values.items()}
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from tasks.data import DataConfig, load_dataset
 from tasks.data.dataset import each, take
+from tasks.data.pipeline import in_batches
 from tasks.definitions import ModelConfig, define
-from tasks.definitions.build import as_keras_takes_it, fixed_batch
+from tasks.definitions.build import fixed_batch
 from tasks.definitions.families import FAMILIES
 from tasks.errors import UnsafeError
 from tasks.references import resolve
@@ -24,7 +24,7 @@ def test_a_family_takes_its_own_data(name: str) -> None:
     definition, model = define(ModelConfig(builder=FAMILIES[name].builder), data)
     assert definition.fingerprint
     size = fixed_batch(model) or 8
-    outputs = model.predict(as_keras_takes_it(take(data.x_val, slice(0, size))), verbose=0)
+    outputs = model.predict(in_batches(take(data.x_val, slice(0, size)), size=size), verbose=0)
     assert {len(a) for a in each(outputs).values()} == {size}
 
 
@@ -51,9 +51,3 @@ def test_a_fixed_batch_is_filled_with_the_examples_there_are() -> None:
     _, model = define(ModelConfig(builder=FAMILIES["stateful-lstm"].builder), data)
     assert fixed_batch(model) == 16
     assert fixed_batch(samples.defined("dense", samples.classes())[1]) is None
-
-
-def test_strings_reach_keras_as_tensors_and_numbers_as_they_are() -> None:
-    numbers = np.zeros(2)
-    assert as_keras_takes_it(numbers) is numbers
-    assert as_keras_takes_it(np.array(["a", "b"])).dtype.name == "string"
