@@ -60,7 +60,7 @@ def linking_tensorflow() -> Iterator[None]:
     found = [Path(folder, "libtensorflow_cc.so.2") for folder in (package and package.submodule_search_locations) or ()]
     link = ctypes.CDLL(None).dlopen
     link.argtypes, link.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
-    linkers = [threading.Thread(target=link, args=(os.fsencode(path), os.RTLD_LAZY)) for path in found if path.exists()]
+    linkers = [threading.Thread(target=link, args=(os.fsencode(path), os.RTLD_NOW)) for path in found if path.exists()]
     for linker in linkers:
         linker.start()
     try:
