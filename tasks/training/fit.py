@@ -131,6 +131,7 @@ def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tu
     class Reorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             del logs
+            # Keras made this epoch's iterator when the last one ended; it reads nothing before it is asked for a batch.
             current.assign(order(config, epoch, count))
 
     return untuned(batches), Reorder()
