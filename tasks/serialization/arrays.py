@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks.data import Arrays
-from tasks.data.dataset import Array, each, rows
+from tasks.data.dataset import Array, each
 from tasks.data.pipeline import in_batches
 from tasks.definitions.build import fixed_batch
 from tasks.errors import UnsafeError
@@ -28,18 +28,17 @@ def named_outputs(outputs: Any) -> Arrays:
 
 def keras_predict(model: Any, x: Arrays) -> Arrays:
     """`model.predict` at the batch size that users get by default, or at the only one that the model takes."""
-    size = fixed_batch(model) or 32
-    batches, count = in_batches(x, size=size), -(-rows(x) // size)
+    batches = in_batches(x, size=fixed_batch(model) or 32)
     with _step_by_step(model):
         try:
-            return named_outputs(model.predict(batches, steps=count, verbose=0))
+            return named_outputs(model.predict(batches, steps=len(batches), verbose=0))
         except Exception:
             if model.run_eagerly:
                 raise
         # It can't be traced; on either side it is then called eagerly, in the same batches.
         model.run_eagerly, model.predict_function = True, None
         try:
-            return named_outputs(model.predict(batches, steps=count, verbose=0))
+            return named_outputs(model.predict(batches, steps=len(batches), verbose=0))
         finally:
             model.run_eagerly, model.predict_function = False, None
 

@@ -9,14 +9,13 @@ import numpy as np
 
 from tasks.data import Dataset
 from tasks.data.dataset import rows, take
-from tasks.data.pipeline import in_batches, untuned
+from tasks.data.pipeline import untuned
 from tasks.definitions import Definition
-from tasks.definitions.build import as_tensors, fixed_batch
+from tasks.definitions.build import as_tensors
 from tasks.training.checkpoints import Checkpointing, Session
 from tasks.training.config import TrainingConfig
 from tasks.training.driven import fit_together
 from tasks.training.run import (
-    VALIDATION_BATCH,
     History,
     Report,
     Trained,
@@ -29,6 +28,7 @@ from tasks.training.run import (
     in_the_users_terms,
     order,
     silent,
+    validation_batches,
     why_not_compiled,
 )
 from tasks.training.seat import seated
@@ -54,8 +54,7 @@ def train_with_fit(
     examples in the order in which one run of them all would have shown them.
     """
     be_deterministic(config.seed)
-    count = check_steps(dataset.x)
-    steps = -(-count // config.batch_size)
+    steps = -(-check_steps(dataset.x) // config.batch_size)
     fast = {} if config.compiler == "eager" else {"steps_per_execution": min(_STEPS_PER_EXECUTION, steps)}
     jit = {"xla": True, "auto": "auto"}.get(config.compiler, False)
 
@@ -68,8 +67,8 @@ def train_with_fit(
     def fit(session: Session) -> None:
         if not model.run_eagerly:
             build_state(model, *(as_tensors(take(part, slice(0, config.batch_size))) for part in (dataset.x, dataset.y)))
-        batches, reorder = _ordered_batches(dataset, config, count)
-        validation_batch = fixed_batch(model) or max(config.batch_size, VALIDATION_BATCH)
+        batches, reorder = _ordered_batches(dataset, config, steps)
+        validation = validation_batches(model, dataset, config.batch_size)
         first = _first_step()
         try:
             model.fit(
@@ -78,8 +77,8 @@ def train_with_fit(
                 initial_epoch=max(session.first, first_epoch),
                 # Not told how many there are, Keras makes two iterators an epoch, of which it uses one: 8 ms each.
                 steps_per_epoch=steps,
-                validation_data=in_batches(dataset.x_val, dataset.y_val, size=validation_batch),
-                validation_steps=-(-rows(dataset.x_val) // validation_batch),
+                validation_data=validation,
+                validation_steps=len(validation),
                 callbacks=[reorder, first, *callbacks_of(session, config, report)],
                 verbose=0,
             )
@@ -109,7 +108,7 @@ def train_with_fit(
     return Trained(model, history, metrics, session.run, seat.follower)
 
 
-def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tuple[Any, Any]:
+def _ordered_batches(dataset: Dataset, config: TrainingConfig, steps: int) -> tuple[Any, Any]:
     """A tf.data pipeline that reads the examples in the order that a variable holds, and the callback that sets it.
 
     `fit(shuffle=True)` draws from TensorFlow's global seed, so what an epoch sees would depend on what ran before it.
@@ -117,6 +116,7 @@ def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tu
     import keras
     import tensorflow as tf
 
+    count = rows(dataset.x)
     x, y = as_tensors(dataset.x), as_tensors(dataset.y)
     current = tf.Variable(np.arange(count), dtype=tf.int64, trainable=False)
 
@@ -125,7 +125,6 @@ def _ordered_batches(dataset: Dataset, config: TrainingConfig, count: int) -> tu
         index = current[i * config.batch_size : tf.minimum((i + 1) * config.batch_size, count)]
         return tf.nest.map_structure(lambda a: tf.gather(a, index), (x, y))
 
-    steps = -(-count // config.batch_size)
     batches = tf.data.Dataset.range(steps).map(batch, num_parallel_calls=1).prefetch(_BATCHES_AHEAD)
 
     class Reorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types

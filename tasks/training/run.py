@@ -280,11 +280,15 @@ def callbacks_of(session: Session, config: TrainingConfig, report: Report) -> li
 
 def final_metrics(model: Any, dataset: Dataset, batch_size: int) -> dict[str, float]:
     """Loss and metrics of the finished model on the validation data."""
+    values = model.evaluate(validation_batches(model, dataset, batch_size), verbose=0, return_dict=True)
+    return {f"val_{name}": float(value) for name, value in values.items()}
+
+
+def validation_batches(model: Any, dataset: Dataset, batch_size: int) -> Any:
+    """The validation data as `fit` and `evaluate` take them, in batches that the model takes."""
     from tasks.definitions.build import fixed_batch
 
-    batches = in_batches(dataset.x_val, dataset.y_val, size=fixed_batch(model) or max(batch_size, VALIDATION_BATCH))
-    values = model.evaluate(batches, verbose=0, return_dict=True)
-    return {f"val_{name}": float(value) for name, value in values.items()}
+    return in_batches(dataset.x_val, dataset.y_val, size=fixed_batch(model) or max(batch_size, VALIDATION_BATCH))
 
 
 def check_steps(x: Arrays) -> int:
