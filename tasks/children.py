@@ -57,17 +57,16 @@ def linking_tensorflow() -> Iterator[None]:
     import ssl  # noqa: F401
 
     package = find_spec("tensorflow")
-    found = [Path(folder, "libtensorflow_cc.so.2") for folder in (package and package.submodule_search_locations) or ()]
+    folder = package.submodule_search_locations[0] if package and package.submodule_search_locations else "/nowhere"
+    library = Path(folder, "libtensorflow_cc.so.2")
     link = ctypes.CDLL(None).dlopen
     link.argtypes, link.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
-    linkers = [threading.Thread(target=link, args=(os.fsencode(path), os.RTLD_NOW)) for path in found if path.exists()]
-    for linker in linkers:
-        linker.start()
+    linker = threading.Thread(target=link, args=(os.fsencode(library), os.RTLD_NOW))  # of no file it says so, and no more
+    linker.start()
     try:
         yield
     finally:
-        for linker in linkers:
-            linker.join()
+        linker.join()
 
 
 class ChildDied(RoundtripError):
