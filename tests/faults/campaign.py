@@ -118,7 +118,7 @@ def refusals(ground: Ground, operation: Operation, targets: Sequence[Recorded]) 
     """One case for each request: from it on nobody listens at the store's address any more."""
     results = []
     for target in [each for each in targets if operation is not GC or not each.occurrence]:
-        proxy = Proxy(f"http://{ground.proxy.upstream[0]}:{ground.proxy.upstream[1]}")
+        proxy = ground.proxy.another()
         world = World(ground.clients, proxy, ground.folder)
 
         def vanish(line: Line, proxy: Proxy = proxy) -> None:

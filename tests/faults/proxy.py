@@ -131,8 +131,9 @@ class Proxy:
             def connect(self) -> http.client.HTTPConnection:
                 return http.client.HTTPConnection(*proxy.upstream, timeout=_IDLE_SECONDS)
 
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = _Server(Handler)
+        self.address = ("127.0.0.1", int(self._server.server_address[1]))
+        self.url = "http://{}:{}".format(*self.address)
         self._stopping = threading.Lock()
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
@@ -154,6 +155,15 @@ class Proxy:
                 self._server.shutdown()
                 self._thread.join()
                 self._server.server_close()
+
+    def another(self) -> Proxy:
+        """A second one before the same server."""
+        return Proxy("http://{}:{}".format(*self.upstream))
+
+    def run_dry(self) -> None:
+        """Close, and return when nothing more that a client sent can reach the server. The clients must be gone."""
+        self.stop_listening()
+        self._server.wait()
 
     def close(self) -> None:
         """Stop, and give the port back."""
@@ -182,8 +192,26 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
 
+    def __init__(self, handler: type[socketserver.BaseRequestHandler]) -> None:
+        self._connections = 0
+        self._none = threading.Condition()
+        super().__init__(("127.0.0.1", 0), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._none:
+            self._connections += 1
+        super().process_request(request, client_address)
+
     def shutdown_request(self, request: Any) -> None:
         self.close_request(request)  # no FIN before the RST of a connection that is to be reset
+        with self._none:
+            self._connections -= 1
+            self._none.notify_all()
+
+    def wait(self) -> None:
+        """Return when each connection that was taken has ended."""
+        with self._none:
+            assert self._none.wait_for(lambda: self._connections == 0, timeout=3 * _IDLE_SECONDS), "still open"
 
 
 class _Broken(Exception):

@@ -12,13 +12,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
 from tasks.storage import embedded
 from tests.faults.campaign import Ground, Result, aftermath
 from tests.faults.faults import Fault, Recorded, Spoiler, When
 from tests.faults.operations import GC, OPERATIONS, Job, Operation
-from tests.faults.proxy import Line, passed_on
+from tests.faults.proxy import Line
 from tests.faults.tally import Outcome
 from tests.faults.world import Clients, World, small_parts
 
@@ -27,6 +28,9 @@ _DEADLINE = 60.0
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.faults.victims"])
+
+# `start` asks after every other child too, and of two threads that ask after one only one hears how it ended.
+_CHILDREN = threading.Lock()
 
 Kill = Callable[[Line, Callable[[], None]], None]
 
@@ -81,23 +85,24 @@ def kills(
 def _kill(world: World, access: embedded.Access, operation: Operation, how: str, target: Recorded) -> Result:
     job = operation.prepare(world)
     started = threading.Event()
-    victim: BaseProcess = PROCESSES.Process(
-        target=do, args=(access, world.proxy.url, world.direct.prefix, operation.name, job)
-    )
+    # One of its own: what the dead sent still comes, and nothing else tells when the last of it came.
+    proxy = world.proxy.another()
+    victim: BaseProcess = PROCESSES.Process(target=do, args=(access, proxy.url, world.direct.prefix, operation.name, job))
 
     def kill() -> None:
         assert started.wait(_DEADLINE)
         assert victim.pid
         os.kill(victim.pid, signal.SIGKILL)
 
-    spoiler = Spoiler(Fault(how, lambda line: KILLS[how](line, kill)), target, When.ONCE)
-    world.case.intercept = spoiler
-    victim.start()
+    proxy.case(world.id).intercept = Spoiler(Fault(how, lambda line: KILLS[how](line, kill)), target, When.ONCE)
+    with _CHILDREN:
+        victim.start()
     started.set()
-    victim.join(_DEADLINE)
-    world.case.settle()
-    world.case.intercept = passed_on
+    connection.wait([victim.sentinel], _DEADLINE)
+    with _CHILDREN:
+        code = victim.exitcode
+    proxy.run_dry()
     complaints = aftermath(world, version=None, sweep=True)
-    if victim.exitcode != -signal.SIGKILL:
-        complaints.append(f"it ended with {victim.exitcode}")
+    if code != -signal.SIGKILL:
+        complaints.append(f"it ended with {code}")
     return Result(how, target, Outcome.DIED, "", complaints)
