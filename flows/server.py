@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from tasks.storage import Store
 
 _READY_SECONDS = 300.0
-# A connection that the server closes in the very moment in which a client asks something costs that client two seconds.
-# Prefect's client gives up what was idle for 25 s, Prefect's server after 5 s.
-_KEEP_ALIVE_SECONDS = "60"
 _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
 API_URL = "PREFECT_API_URL"
 UNWATCHED = "ROUNDTRIP_UNWATCHED"  # in the environment of a desk's processes: the API URL of the desk's own server
@@ -203,14 +200,12 @@ def _recipe(folder: Path) -> dict[str, Any]:
     port = held.getsockname()[1]
     auth = f"roundtrip:{secrets.token_urlsafe(24)}"
     # What `prefect server start` runs in the end, without importing its command line first (1.5 CPU seconds).
-    command = [
-        sys.executable, "-m", "uvicorn", "--app-dir", str(Path(__file__).parent.parent), "--factory",
-        "flows.server_app:create_app", "--fd", str(held.fileno()), "--log-level", "warning",
-        "--lifespan", "on", "--timeout-graceful-shutdown", "1", "--timeout-keep-alive", _KEEP_ALIVE_SECONDS,
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "flows.prompt_server", str(held.fileno())]
     made = folder / _MADE
     database_is_ready = made.exists() and made.read_text() == version("prefect") and (folder / _DATABASE).exists()
     env = {
+        # Where this package is; the one that starts it works in no folder of anybody.
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")))),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / _DATABASE}",
         # Tables and blocks are there since a server of this version came up on them.
         "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": str(not database_is_ready),

@@ -192,7 +192,7 @@ def test_two_jobs_at_once_share_the_servers_and_both_succeed(job: Job, runs: lis
                 line = process.cmdline()
                 stores |= {process.pid} if "mini" in line else set()
                 # What the server starts is a copy of it until it becomes another program.
-                servers |= {process.pid} if "uvicorn" in line and process.ppid() not in servers else set()
+                servers |= {process.pid} if "flows.prompt_server" in line and process.ppid() not in servers else set()
         until(lambda: all(process.poll() is not None for process in both), 0.3)
     results = [end_of(process) for process in both]
     assert [r.code for r in results] == [0, 0], [r.err for r in results]
