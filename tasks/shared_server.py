@@ -106,7 +106,7 @@ class SharedServer:
                     break
             else:
                 fcntl.flock(self._users, fcntl.LOCK_UN)
-            time.sleep(0.02)
+            time.sleep(0.005)
         os.close(self._users)
         self._users = -1
 
