@@ -8,20 +8,17 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
-from tasks.children import linking_tensorflow, quick_imports, serve
+from tasks.children import quick_imports, serve
 from tasks.errors import InputError
 
 with quick_imports():
-    with linking_tensorflow():
-        from prefect import tags
-        from prefect.exceptions import ParameterTypeError
-        from prefect.utilities.callables import get_call_parameters
-
-        from flows.engine import one_client
-
     import h5py  # noqa: F401  # Keras imports it when it saves
     import tensorflow as tf
+    from prefect import tags
+    from prefect.exceptions import ParameterTypeError
+    from prefect.utilities.callables import get_call_parameters
 
+    from flows.engine import one_client
     from flows.scenarios import DISTRIBUTED, MAIN_JOB, scenario_flow
     from tasks.steps import as_trial, open_early, reporting_to
     from tasks.storage.transfer import Snapshot

@@ -7,7 +7,6 @@ parent, and is out of reach of the terminal's Ctrl-C, so that its parent decides
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -19,7 +18,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -44,29 +42,6 @@ def quick_imports() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-@contextmanager
-def linking_tensorflow() -> Iterator[None]:
-    """Have TensorFlow's largest library linked, a gigabyte of it, while the block imports something else.
-
-    That takes a third of a second, in which an import would keep Python's lock; a foreign call lets go of it. Where there is
-    no such file, all is left to TensorFlow's own import.
-    """
-    import hashlib  # noqa: F401  # TensorFlow brings a TLS library of its own, and sees to it that Python's comes first
-    import ssl  # noqa: F401
-
-    package = find_spec("tensorflow")
-    folder = package.submodule_search_locations[0] if package and package.submodule_search_locations else "/nowhere"
-    library = Path(folder, "libtensorflow_cc.so.2")
-    link = ctypes.CDLL(None).dlopen
-    link.argtypes, link.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
-    linker = threading.Thread(target=link, args=(os.fsencode(library), os.RTLD_NOW))  # of no file it says so, and no more
-    linker.start()
-    try:
-        yield
-    finally:
-        linker.join()
 
 
 class ChildDied(RoundtripError):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.children import Child, ChildDied, linking_tensorflow
+from tasks.children import Child, ChildDied
 from tasks.errors import NotFoundError, RoundtripError
 
 
@@ -135,26 +135,6 @@ time.sleep(60)
     parent.communicate()
 
     assert soon(lambda: not alive(pid))
-
-
-def test_tensorflows_library_is_there_before_tensorflow_is() -> None:
-    program = """
-import sys
-from tasks.children import linking_tensorflow
-with linking_tensorflow():
-    import decimal
-assert "tensorflow" not in sys.modules
-assert "libtensorflow_cc" in open("/proc/self/maps").read()
-import tensorflow as tf
-print(int(tf.reduce_sum(tf.ones(3))))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "3", done.stderr
-
-
-def test_what_is_imported_meanwhile_fails_as_it_would_alone() -> None:
-    with pytest.raises(ModuleNotFoundError), linking_tensorflow():
-        import no_such_module  # noqa: F401
 
 
 def test_a_child_that_one_thread_lets_finish_is_ended_by_another_at_once(child: Child) -> None:
