@@ -17,8 +17,6 @@ from typing import Any
 
 import uvicorn
 
-from flows.server_app import create_app
-
 _TICK_SECONDS = 0.1  # uvicorn renews the date that it sends each tenth time
 _POLL_SECONDS = 0.005
 _PATIENCE_SECONDS = 1.0  # with clients that are still there
@@ -63,7 +61,9 @@ class PromptServer(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve on the socket whose descriptor the command line names."""
+    """Serve Prefect's application on the socket whose descriptor the command line names."""
+    from flows.server_app import create_app
+
     config = uvicorn.Config(
         create_app,
         factory=True,
