@@ -1,7 +1,7 @@
 """The process of a desk's Prefect server, which ends when it is told to.
 
-uvicorn looks ten times a second whether it was told to end, and then sleeps a tenth of a second for clients that need it.
-The clients of a desk have ended before, and the job waits for this process: 0.15 s of seven.
+uvicorn looks ten times a second whether it was told to end, and then sleeps a tenth of a second in which connections may
+close. The clients of a desk have ended before, and the job waits for this process: 0.15 s of seven.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ class PromptServer(uvicorn.Server):
         while not await self.on_tick(ticks):
             ticks += 1
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(told.wait(), _TICK_SECONDS)
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await told.wait()
 
     async def shutdown(self, sockets: Any = None) -> None:
-        """Take no more connections, close those that are idle, let the others finish, and end the application."""
+        """Take no more connections, close the idle ones, give the others a second to finish, and end the application."""
         del sockets  # it has one, by its descriptor
         for server in self.servers:
             server.close()
@@ -57,6 +58,8 @@ class PromptServer(uvicorn.Server):
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while (self.server_state.connections or self.server_state.tasks) and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
+        for task in self.server_state.tasks:
+            task.cancel()
         await self.lifespan.shutdown()
 
 

@@ -199,12 +199,13 @@ def _recipe(folder: Path) -> dict[str, Any]:
     held.bind(("127.0.0.1", 0))
     port = held.getsockname()[1]
     auth = f"roundtrip:{secrets.token_urlsafe(24)}"
-    # What `prefect server start` runs in the end, without importing its command line first (1.5 CPU seconds).
-    command = [sys.executable, "-m", "flows.prompt_server", str(held.fileno())]
+    # What `prefect server start` serves in the end, without importing its command line first (1.5 CPU seconds). Nothing is
+    # imported from the folder in which it starts.
+    command = [sys.executable, "-P", "-m", "flows.prompt_server", str(held.fileno())]
     made = folder / _MADE
     database_is_ready = made.exists() and made.read_text() == version("prefect") and (folder / _DATABASE).exists()
     env = {
-        # Where this package is; the one that starts it works in no folder of anybody.
+        # Where this package is.
         "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")))),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / _DATABASE}",
         # Tables and blocks are there since a server of this version came up on them.

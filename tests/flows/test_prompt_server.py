@@ -42,13 +42,17 @@ def test_who_is_being_served_is_answered_and_then_it_ends(number: signal.Signals
         server = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(held.fileno())], stdout=subprocess.PIPE, text=True, pass_fds=[held.fileno()]
         )
-    with server, ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", port)):  # one says nothing
-        answer = pool.submit(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/0.3", timeout=30).read())
-        assert server.stdout is not None
-        assert server.stdout.readline() == "asked\n"
-        server.send_signal(number)
-        assert answer.result() == b"done"
-        assert server.stdout.read() == "application ended\n"
-        assert server.wait(30) == -number
+    assert server.stdout is not None
+    try:
+        with ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", port)):  # one that asks nothing
+            answer = pool.submit(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/0.3", timeout=30).read())
+            assert server.stdout.readline() == "asked\n"
+            server.send_signal(number)
+            assert answer.result() == b"done"
+            assert server.stdout.read() == "application ended\n"
+            assert server.wait(30) == -number
+    finally:
+        server.kill()
+        server.communicate()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
