@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e.commands import Home, Result, end_of, listens, until
+from tests.e2e.commands import ROOT, Home, Result, end_of, listens, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -35,9 +35,9 @@ class Job:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
-    """The main job, run once."""
+    """The main job, run once, as README has it: from the checkout, with nothing on the import path."""
     home = Home(tmp_path_factory.mktemp("home"), {})
-    result = home.run("--json")
+    result = home.run("--json", cwd=ROOT, PYTHONPATH="")
     yield Job(home, result, [" ".join(p.cmdline()) for p in home.processes()])
     for process in home.processes():  # only what a failed test left
         process.kill()
