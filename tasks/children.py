@@ -16,8 +16,10 @@ import sys
 import tempfile
 import threading
 import traceback
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -35,11 +37,17 @@ _LONGEST = 64 * 2**20  # characters of an answer; a child may have turned agains
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import without garbage collection; what was imported is there to stay. Saves 10 to 20 % of large imports."""
+    """Import without what large imports spend a fifth of their time on.
+
+    Garbage is not collected: what was imported is there to stay. And `typing` compiles each type that is written as a string
+    once: TensorFlow names its 30 number formats 18,000 times.
+    """
     gc.disable()
+    vars(typing)["compile"] = cache(compile)  # before the builtin of that name
     try:
         yield
     finally:
+        vars(typing).pop("compile", None)
         gc.freeze()
         gc.enable()
 

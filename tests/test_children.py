@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tasks.children import Child, ChildDied
+from tasks.children import Child, ChildDied, quick_imports
 from tasks.errors import NotFoundError, RoundtripError
 
 
@@ -157,3 +159,33 @@ def test_a_child_that_one_thread_lets_finish_is_ended_by_another_at_once(child: 
     assert not finishing.is_alive()
     assert failed == []
     assert not alive(child.pid)
+
+
+def test_quick_imports_read_types_as_ever_and_leave_no_trace() -> None:
+    class Hinted:
+        a: list[int]
+        b: list[int]
+
+    with quick_imports():
+        assert not gc.isenabled()
+        assert typing.get_type_hints(Hinted) == {"a": list[int], "b": list[int]}
+        with pytest.raises(SyntaxError):
+            typing.ForwardRef("no type")
+
+    assert gc.isenabled()
+    assert "compile" not in vars(typing)
+
+
+def test_quick_imports_compile_a_type_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def counting(text: str, *how: typing.Any) -> typing.Any:
+        compiled.append(text)
+        return compile(text, *how)
+
+    monkeypatch.setattr("tasks.children.compile", counting, raising=False)
+    with quick_imports():
+        for _ in range(3):
+            typing.ForwardRef("list[int]")
+
+    assert compiled == ["list[int]"]
