@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from flows.scenarios import DISTRIBUTED
+from flows.scenarios import DISTRIBUTED, module_of
 from flows.server import Servers
 from tasks.children import Child, ChildDied
 from tasks.errors import RoundtripError
@@ -99,14 +99,24 @@ class Desk:
 
     Args:
         trains: Whether there is something to train.
+        scenarios: Those that are trained, here or by a crew: they are imported ahead.
         distributed: Whether several replicas train it.
         returns: The version that is to be brought back, where it must be there already.
         debug: Let the processes say all that they would say.
     """
 
-    def __init__(self, *, trains: bool, distributed: bool = False, returns: str | None = None, debug: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        trains: bool,
+        scenarios: Sequence[str] = (),
+        distributed: bool = False,
+        returns: str | None = None,
+        debug: bool = False,
+    ) -> None:
         self._reference = returns
-        self._servers = Servers("flows.trainer", "flows.returner", "tasks.verification.measuring", debug=debug)
+        training = ["flows.trainer", *map(module_of, scenarios)] if scenarios else []
+        self._servers = Servers(*training, "flows.returner", "tasks.verification.measuring", debug=debug)
         # What the processes leave behind when they are ended goes with this folder.
         self._scratch = tempfile.mkdtemp(prefix="roundtrip-")
         env = {"TMPDIR": self._scratch}

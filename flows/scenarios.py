@@ -23,7 +23,11 @@ MAIN_JOB = ("saved-model", "weights-h5", "full-h5")
 DISTRIBUTED = "ROUNDTRIP_DISTRIBUTED"
 
 
+def module_of(scenario: str) -> str:
+    """The module that has a scenario's flow."""
+    return SCENARIOS[scenario].partition(":")[0]
+
+
 def scenario_flow(name: str) -> Any:
     """The Prefect flow of a scenario."""
-    module, _, function = SCENARIOS[name].partition(":")
-    return getattr(import_module(module), function)
+    return getattr(import_module(module_of(name)), SCENARIOS[name].partition(":")[2])

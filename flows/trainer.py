@@ -19,15 +19,12 @@ with quick_imports():
     from prefect.utilities.callables import get_call_parameters
 
     from flows.engine import one_client
-    from flows.scenarios import DISTRIBUTED, MAIN_JOB, scenario_flow
+    from flows.scenarios import DISTRIBUTED, scenario_flow
     from tasks.steps import as_trial, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
     from tasks.storage.trials import Trial
     from tasks.sweeps.ahead import look_ahead
     from tasks.training import Epoch, Follower
-
-    for _name in MAIN_JOB:
-        scenario_flow(_name)  # imported now; another one when it is asked for
 
 
 def main() -> None:

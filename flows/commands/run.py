@@ -111,7 +111,8 @@ def run_jobs(scenarios: list[str], parameters: dict[str, Any], name: str | None,
     from flows.desk import Desk, Failure, Followed, Job, Outcome
 
     distributed = parameters.get("training", {}).get("strategy", "none") != "none"
-    desk = Desk(trains=True, distributed=distributed, debug=debug)  # first, for its servers take the longest
+    # First, for its servers take the longest.
+    desk = Desk(trains=True, scenarios=scenarios, distributed=distributed, debug=debug)
     from flows.show import Board, out, summary
     from tasks.storage import layout
 

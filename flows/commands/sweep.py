@@ -94,7 +94,7 @@ def _swept(parameters: dict[str, Any], count: int, runner: str, jobs: int, debug
     """Sweep in this process, at a desk that returns the best: what came of it, what came back, and what went wrong."""
     from flows.desk import Desk
 
-    desk = Desk(trains=False, debug=debug)  # first, for its servers take the longest
+    desk = Desk(trains=False, scenarios=[parameters["scenario"]], debug=debug)  # first, for its servers take the longest
     from flows.runners import task_runner
     from flows.show_sweep import Runs
     from flows.sweep import sweep as sweep_flow
