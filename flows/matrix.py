@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.settings import StoreConfig
-from tasks.steps import fetch, find_version, inspect, rebuild_from, return_elsewhere, tabulate
+from tasks.steps import fetch, find_version, inspect, rebuild_from, return_elsewhere, tabulate, whole
 from tasks.verification.elsewhere import EnvironmentConfig
 from tasks.verification.matrix import Matrix
 from tasks.verification.returning import Rebuild
@@ -27,8 +27,8 @@ def matrix(
     Returns:
         The table. An environment that can't be built, or in which the version does not pass, is a row that says why.
     """
-    manifest = find_version(reference, store)
-    definition = rebuild_from(manifest, model)
+    manifest = whole(find_version(reference, store))
+    definition = whole(rebuild_from(manifest, model))
     folder = fetch(manifest, None, store)
     inspection = inspect(folder, manifest, None, (), store)
     rows = [return_elsewhere(folder, manifest, inspection, definition, environment, store) for environment in environments]

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.settings import StoreConfig
-from tasks.steps import accept, build_environment, conclude, fetch, find_version, inspect, measure, rebuild_from
+from tasks.steps import accept, build_environment, conclude, fetch, find_version, inspect, measure, rebuild_from, whole
 from tasks.verification.elsewhere import EnvironmentConfig
 from tasks.verification.returning import Rebuild, Returned
 
@@ -32,9 +32,9 @@ def return_model(
     Returns:
         The version, the folder of its files, and the verdict. A version that did not pass fails the run.
     """
-    manifest = find_version(reference, store)
+    manifest = whole(find_version(reference, store))
     elsewhere = build_environment(environment, manifest)
-    definition = rebuild_from(manifest, model)
+    definition = whole(rebuild_from(manifest, model))
     folder = fetch(manifest, to, store)
     inspection = inspect(folder, manifest, model, allow, store)
     measured = measure(folder, manifest, definition, elsewhere)

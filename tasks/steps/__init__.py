@@ -18,6 +18,7 @@ from tasks.steps.downstream import (
     rebuild_from,
     return_elsewhere,
     tabulate,
+    whole,
 )
 from tasks.steps.listening import reporting_to
 from tasks.steps.pools import accept_runs, start_run, tabulate_runs, wait_for_proofs, wait_for_runs
@@ -94,4 +95,5 @@ __all__ = [
     "try_combination",
     "wait_for_proofs",
     "wait_for_runs",
+    "whole",
 ]
