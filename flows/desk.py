@@ -98,7 +98,7 @@ class Desk:
     """Everything that a job needs running, for as long as the `with` block lasts.
 
     Args:
-        trains: Whether there is something to train.
+        trains: Whether something is trained in a process of this desk's own.
         scenarios: Those that are trained, here or by a crew: they are imported ahead.
         distributed: Whether several replicas train it.
         returns: The version that is to be brought back, where it must be there already.

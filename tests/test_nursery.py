@@ -17,6 +17,10 @@ _THREADS = """
 import threading
 from pathlib import Path
 import tasks.verification.measuring, flows.trainer, flows.returner
+from flows.scenarios import SCENARIOS, scenario_flow
+
+for name in SCENARIOS:
+    scenario_flow(name)
 
 names = sorted(p.read_text().strip() for p in Path("/proc/self/task").glob("*/comm"))
 print(len(names), threading.active_count())

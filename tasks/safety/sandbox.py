@@ -18,8 +18,8 @@ from tasks.safety import landlock, seccomp
 
 SECONDS_VARIABLE, MEMORY_VARIABLE, OFF_VARIABLE = "ROUNDTRIP_LOAD_SECONDS", "ROUNDTRIP_LOAD_MEMORY", "ROUNDTRIP_SANDBOX"
 _SECONDS, _BYTES_A_SECOND = 900.0, 5_000_000
-# The weights are there as file, as tensor, as copy for the digests, and with optimizer slots, gradients and a copy of each
-# through one more step of training; the rest is what the probe's outputs need on their way.
+# The weights are there as file, as tensor, as copy for the digests, and with optimizer slots and gradients through one more
+# step of training; the rest is what the probe's outputs need on their way, and a margin.
 _MEMORY, _COPIES, _OF_THE_MACHINE = 4 * 2**30, 8, 0.9
 _FILES = 256 * 2**20
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|AUTH|API_KEY|ACCESS_KEY|SIGNING|_KEY$|^AWS_|CONNECTION_URL")

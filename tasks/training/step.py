@@ -10,8 +10,12 @@ from typing import Any
 @contextmanager
 def put_back(variables: Iterable[Any]) -> Iterator[None]:
     """Give variables their values back at the end, whatever was done to them."""
-    # Nothing is copied here: TensorFlow writes anew what it would change while somebody has read it.
-    kept = [(variable, variable.value.read_value()) for variable in variables]
+    import tensorflow as tf  # seconds
+
+    # On a CPU nothing is copied here: an operation that updates a variable writes it anew while somebody else holds what was
+    # read (`PrepareToUpdateVariable` in TensorFlow's training_op_helpers.h). A GPU's memory is too dear for that.
+    with tf.device("CPU"):
+        kept = [(variable, tf.identity(variable)) for variable in variables]
     try:
         yield
     finally:

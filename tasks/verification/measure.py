@@ -162,7 +162,7 @@ def _compare(folder: Path, manifest: Manifest, model: Any, result: Measurement) 
 def measure_one_more_step(folder: Path, manifest: Manifest, model: Any, result: Measurement) -> None:
     """Train the returned model one step and compare; only where TensorFlow is told to be deterministic, as the trainer was.
 
-    The model is another one afterwards, and mostly done with: to put it back would take its memory once more.
+    The model is another one afterwards: its caller is done with it, and to put it back would take its memory once more.
     """
     if not result.survived or not manifest.carried.after_one_step or result.lost:
         return

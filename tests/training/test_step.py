@@ -33,7 +33,10 @@ def _model() -> Any:
 def test_what_steps_did_is_taken_back_bit_for_bit(how: str) -> None:
     model = _model()
     x, y = np.arange(40, dtype=np.int32).reshape(8, 5), np.arange(8) % 3
-    step: Any = lambda: gradient_step(model, tf.constant(x), tf.constant(y))[1]  # noqa: E731
+
+    def step() -> Any:
+        return gradient_step(model, tf.constant(x), tf.constant(y))[1]
+
     taken = step if how == "eager" else tf.function(step, jit_compile=how == "xla")
     taken()
     before = bits(model)
@@ -46,3 +49,12 @@ def test_what_steps_did_is_taken_back_bit_for_bit(how: str) -> None:
     assert bits(model) == before != changed
     taken()  # and it can be trained on
     assert bits(model) != before
+
+
+def test_variables_of_tensorflows_own_are_put_back_too() -> None:
+    variable = tf.Variable([1.0, 2.0])  # as an author's stateful layer may hold them
+
+    with put_back([variable]):
+        variable.assign([3.0, 4.0])
+
+    assert variable.numpy().tolist() == [1.0, 2.0]

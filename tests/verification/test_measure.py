@@ -26,11 +26,17 @@ def compared(stored: Any, found: Any) -> Measurement:
 def test_measuring_leaves_the_returned_model_as_it_was_stored(tmp_path: Path) -> None:
     trained, definition = samples.trained("dropout_and_normalization", DATA)
     manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
-    measured, model = measure(tmp_path, manifest, definition)
+    _, model = measure(tmp_path, manifest, definition)
     assert samples.bits(model) == samples.bits(trained.model)
+
+
+def test_one_more_step_is_taken_and_measured(tmp_path: Path) -> None:
+    trained, definition = samples.trained("dropout_and_normalization", DATA)
+    manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
+    measured, model = measure(tmp_path, manifest, definition)
     measure_one_more_step(tmp_path, manifest, model, measured)
     assert measured.resumed == []
-    assert samples.bits(model) != samples.bits(trained.model)  # it did take a step
+    assert samples.bits(model) != samples.bits(trained.model)
 
 
 def test_an_optimizer_whose_state_was_changed_is_no_resumable_model(tmp_path: Path) -> None:
