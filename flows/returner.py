@@ -9,7 +9,7 @@ from tasks.children import quick_imports, serve
 from tasks.verification.loader import Loader
 
 with quick_imports():
-    from flows.engine import one_client
+    from flows.engine import at_desk, one_client
     from flows.return_model import return_model
     from tasks.steps import measuring_with, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
@@ -32,7 +32,7 @@ def main() -> None:
             from flows.matrix import matrix  # most desks return one version
 
             with reporting_to(tell):
-                emit({"matrix": matrix(**request["parameters"]).model_dump(mode="json")})
+                emit({"matrix": at_desk(matrix)(**request["parameters"]).model_dump(mode="json")})
             return
 
         try:
@@ -41,7 +41,7 @@ def main() -> None:
                 measuring_with(loader),
                 reporting_to(tell),
             ):
-                return_model(**request["parameters"])
+                at_desk(return_model)(**request["parameters"])
         finally:
             if request["more"]:
                 spare.append(Loader())

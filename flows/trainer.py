@@ -18,7 +18,7 @@ with quick_imports():
     from prefect.exceptions import ParameterTypeError
     from prefect.utilities.callables import get_call_parameters
 
-    from flows.engine import one_client
+    from flows.engine import at_desk, one_client
     from flows.scenarios import DISTRIBUTED, scenario_flow
     from tasks.steps import as_trial, open_early, reporting_to
     from tasks.storage.transfer import Snapshot
@@ -49,7 +49,7 @@ def main() -> None:
                 emit({"published": news.model_dump(mode="json")})
 
         with reporting_to(tell), _trial_of(request):
-            flow, parameters = scenario_flow(request["scenario"]), request["parameters"]
+            flow, parameters = at_desk(scenario_flow(request["scenario"])), request["parameters"]
             try:
                 if "grid" in request:
                     # As the flow would have them, with its own defaults.

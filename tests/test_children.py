@@ -167,6 +167,8 @@ def test_quick_imports_read_types_as_ever_and_leave_no_trace() -> None:
         b: list[int]
 
     with quick_imports():
+        with quick_imports():
+            pass
         assert not gc.isenabled()
         assert typing.get_type_hints(Hinted) == {"a": list[int], "b": list[int]}
         with pytest.raises(SyntaxError):

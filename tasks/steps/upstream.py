@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from tasks import data, definitions, events, safety, serialization, storage, training, verification
+from tasks.children import quick_imports
 from tasks.data import DataConfig, Dataset
 from tasks.definitions import Definition, ModelConfig
 from tasks.errors import InputError, RoundtripError, UnsafeError, VerificationFailed
@@ -84,6 +86,9 @@ def load_data(config: DataConfig) -> Dataset:
 @task(name="define", cache_policy=NO_CACHE)
 def define(config: ModelConfig, dataset: Dataset, seed: int, format_name: str) -> tuple[Definition, Any]:
     """Build the model, with every argument fixed, take its fingerprint, and refuse what the format can't hold."""
+    if "tensorflow" not in sys.modules:  # a desk's trainer has it; a worker's run has got here without
+        with quick_imports():
+            import tensorflow  # noqa: F401
     with seeded(seed):
         definition, model = definitions.define(config, dataset)
     serialization.format_named(format_name).check(model)
