@@ -33,6 +33,7 @@ from tasks.training.step import build_optimizer, gradient_step, put_back
 MODEL, PROBE, STATE = "model", "probe.npz", "state.npz"
 _PROBE_ROWS = 256
 _PROBE_BYTES = 4 * 2**20
+_STEP_ROWS = 32  # every weight takes part in it; all of the probe would cost a model of 200 MB two seconds more, three times
 
 
 class ArraySpec(BaseModel):
@@ -57,6 +58,7 @@ class Carried(BaseModel):
         optimizer: Digest of every optimizer variable, by position.
         optimized: Positions of the weights that the optimizer has slots for, in its order.
         after_one_step: Digest of every weight after one more training step on the probe; empty where not measured.
+        step_rows: How many rows of the probe, from its first, that step was taken on; None for all, as before this was told.
         own_classes: Classes that only the definition can bring, where the format keeps an architecture, but not theirs.
         healed: A line for everything of this very model that its format would lose, and that comes back all the same.
         state: Digest of everything that no gradient touches: moving statistics, seed generators, vocabularies.
@@ -75,6 +77,7 @@ class Carried(BaseModel):
     optimizer: tuple[TensorDigest, ...] = ()
     optimized: tuple[int, ...] = ()
     after_one_step: tuple[TensorDigest, ...] = ()
+    step_rows: int | None = None
     own_classes: tuple[str, ...] = ()
     healed: tuple[str, ...] = ()
     state: tuple[TensorDigest, ...] = ()
@@ -145,6 +148,7 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
         own_classes=tuple(keras_model.own_classes(model)) if format_.trainable else (),
         healed=tuple(healed),
         after_one_step=_rehearse(model, format_, x, targets) if config else (),
+        step_rows=_STEP_ROWS,
         state=state,
         policies=keras_model.policies(model),
         inputs=_array_specs(x, "x"),
@@ -246,10 +250,11 @@ def read_probe(folder: Path) -> tuple[Arrays, Arrays, Arrays]:
     return nested("x", arrays), nested("y", arrays), nested("t", arrays)
 
 
-def one_more_step(model: Any, x: Arrays, targets: Arrays) -> None:
-    """Train one step on the probe, eagerly on both sides: for a single step that takes a fifth of tracing it."""
+def one_more_step(model: Any, x: Arrays, targets: Arrays, count: int | None) -> None:
+    """Train one step on so many rows, eagerly on both sides: for a single step that takes a fifth of tracing it."""
     build_optimizer(model)
-    gradient_step(model, as_tensors(x), as_tensors(targets))
+    first = slice(0, count)
+    gradient_step(model, as_tensors(take(x, first)), as_tensors(take(targets, first)))
 
 
 def _rehearse(model: Any, format_: Format, x: Arrays, targets: Arrays) -> tuple[TensorDigest, ...]:
@@ -258,7 +263,7 @@ def _rehearse(model: Any, format_: Format, x: Arrays, targets: Arrays) -> tuple[
         return ()
     with put_back([*model.variables, *model.optimizer.variables]):
         try:
-            one_more_step(model, x, targets)
+            one_more_step(model, x, targets, _STEP_ROWS)
         except Exception:  # a model with a step of its own: then this one says nothing about it
             return ()
         return tensor_digests(format_.variables(model))

@@ -172,7 +172,7 @@ def measure_one_more_step(folder: Path, manifest: Manifest, model: Any, result: 
     format_ = format_named(manifest.format)
     x, _, targets = read_probe(folder)
     try:
-        one_more_step(model, x, targets)
+        one_more_step(model, x, targets, manifest.carried.step_rows)
     except Exception as error:
         result.resumed = [f"can't be trained on: {type(error).__name__}: {str(error).strip()[:300]}"]
     else:

@@ -30,13 +30,25 @@ def test_measuring_leaves_the_returned_model_as_it_was_stored(tmp_path: Path) ->
     assert samples.bits(model) == samples.bits(trained.model)
 
 
-def test_one_more_step_is_taken_and_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [8, None], ids=["rows", "all-as-once"])
+def test_one_more_step_is_taken_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
+    monkeypatch.setattr("tasks.serialization.bundle._STEP_ROWS", count)
     trained, definition = samples.trained("dropout_and_normalization", DATA)
     manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
     measured, model = measure(tmp_path, manifest, definition)
     measure_one_more_step(tmp_path, manifest, model, measured)
+    assert manifest.carried.step_rows == count
     assert measured.resumed == []
     assert samples.bits(model) != samples.bits(trained.model)
+
+
+def test_one_more_step_on_other_rows_is_another_one(tmp_path: Path) -> None:
+    trained, definition = samples.trained("dropout_and_normalization", DATA)
+    manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
+    measured, model = measure(tmp_path, manifest, definition)
+    fewer = manifest.carried.model_copy(update={"step_rows": 8})
+    measure_one_more_step(tmp_path, manifest.model_copy(update={"carried": fewer}), model, measured)
+    assert measured.resumed
 
 
 def test_an_optimizer_whose_state_was_changed_is_no_resumable_model(tmp_path: Path) -> None:
