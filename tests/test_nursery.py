@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.children import Child, ChildDied
@@ -48,6 +49,22 @@ def test_two_children_of_one_nursery_are_two_processes_that_share_nothing() -> N
     finally:
         one.end()
         other.end()
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"), [("", "glibc.malloc.hugetlb=1"), ("glibc.malloc.arena_max=2", "glibc.malloc.arena_max=2")]
+)
+def test_a_nursery_starts_with_large_pages_where_nobody_tuned_it(
+    monkeypatch: pytest.MonkeyPatch, own: str, expected: str
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    child = Child("tests.echo_child", python=Path(sys.executable))  # of a nursery of its own
+    try:
+        assert psutil.Process(child.pid).parent().environ()["GLIBC_TUNABLES"] == expected
+    finally:
+        child.end()
 
 
 def test_a_child_has_the_environment_and_the_folder_of_the_moment_it_is_asked_for(

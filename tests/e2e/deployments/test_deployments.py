@@ -166,7 +166,8 @@ def test_deploying_records_no_folder_no_secret_and_no_schedule_that_costs(prefec
         deployment = prefect.deployment(name)
         (step,) = deployment["pull_steps"]
         assert step == {"prefect.deployments.steps.set_working_directory": {"directory": "."}}
-        assert deployment["job_variables"] == {"working_dir": ".", "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
+        env = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+        assert deployment["job_variables"] == {"working_dir": ".", "env": env}
         assert deployment["concurrency_options"]["collision_strategy"] in {"ENQUEUE", "CANCEL_NEW"}
         assert "roundtrip" in deployment["tags"] and deployment["description"]
         schedules |= {f"{name} {s['slug']}": s["active"] for s in deployment["schedules"]}
