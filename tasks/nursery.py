@@ -38,8 +38,8 @@ _LENGTH = 8  # bytes of a request's length
 # Where nobody set them otherwise.
 _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    # Large buffers in pages of 2 MiB (`man ld.so`); another libc, or a kernel that gives none, takes no notice. Each update of
-    # a large weight makes several as large: to hand those out by 4 KiB was two thirds of the CPU time of training 200 MB.
+    # Large buffers in pages of 2 MiB (`man ld.so`); another libc, or a kernel that gives none, takes no notice. Each update
+    # of a large weight makes several as large: to hand those out by 4 KiB was two thirds of the CPU time of training 200 MB.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
