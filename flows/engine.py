@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import Any
 
 from prefect.context import SyncClientContext
-from prefect.filesystems import LocalFileSystem
 from prefect.settings import get_current_settings
 
 from flows.server import API_URL, UNWATCHED
@@ -40,11 +39,14 @@ def one_client() -> Iterator[None]:
 
 
 def at_desk(flow: Any) -> Any:
-    """A flow that does not ask a desk's own server, thrice a run, where results are kept: that has no place for them."""
+    """Tell a flow where its results would be kept, and give it back.
+
+    Else it asks the server, thrice a run; a desk's own has no place for them.
+    """
     results = get_current_settings().results
     if _server_is_ours() and results.default_storage_block is None:
         flow.persist_result = results.persist_by_default
-        flow.result_storage = LocalFileSystem(basepath=str(results.local_storage_path))
+        flow.result_storage = results.local_storage_path
     return flow
 
 

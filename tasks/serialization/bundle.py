@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from tasks.data import Arrays, Dataset
 from tasks.data.dataset import each, rows, take
 from tasks.definitions import Definition
-from tasks.definitions.build import as_tensors
+from tasks.definitions.build import as_tensors, fixed_batch
 from tasks.references import resolve
 from tasks.serialization import keras_model
 from tasks.serialization.arrays import flat, nested, read_npz, write_npz
@@ -33,7 +33,7 @@ from tasks.training.step import build_optimizer, gradient_step, put_back
 MODEL, PROBE, STATE = "model", "probe.npz", "state.npz"
 _PROBE_ROWS = 256
 _PROBE_BYTES = 4 * 2**20
-_STEP_ROWS = 32  # every weight takes part in it; all of the probe would cost a model of 200 MB two seconds more, three times
+_STEP_ROWS = 32  # all variables change; all of the probe would cost a model of 200 MB two seconds more, three times
 
 
 class ArraySpec(BaseModel):
@@ -44,6 +44,20 @@ class ArraySpec(BaseModel):
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+
+
+class OneStep(BaseModel):
+    """One more training step on the probe.
+
+    Attributes:
+        rows: How many rows of the probe it was taken on, from the first; None for all, as before this was told.
+        weights: Digest of every weight after it.
+    """
+
+    model_config = {"frozen": True}
+
+    rows: int | None = Field(ge=1)
+    weights: tuple[TensorDigest, ...]
 
 
 class Carried(BaseModel):
@@ -57,8 +71,7 @@ class Carried(BaseModel):
         weights: Digest of every weight.
         optimizer: Digest of every optimizer variable, by position.
         optimized: Positions of the weights that the optimizer has slots for, in its order.
-        after_one_step: Digest of every weight after one more training step on the probe; empty where not measured.
-        step_rows: How many rows of the probe, from its first, that step was taken on; None for all, as before this was told.
+        one_step: What one more training step makes of the weights; None where not measured.
         own_classes: Classes that only the definition can bring, where the format keeps an architecture, but not theirs.
         healed: A line for everything of this very model that its format would lose, and that comes back all the same.
         state: Digest of everything that no gradient touches: moving statistics, seed generators, vocabularies.
@@ -76,14 +89,21 @@ class Carried(BaseModel):
     weights: tuple[TensorDigest, ...] = ()
     optimizer: tuple[TensorDigest, ...] = ()
     optimized: tuple[int, ...] = ()
-    after_one_step: tuple[TensorDigest, ...] = ()
-    step_rows: int | None = None
+    one_step: OneStep | None = None
     own_classes: tuple[str, ...] = ()
     healed: tuple[str, ...] = ()
     state: tuple[TensorDigest, ...] = ()
     policies: tuple[str, ...] = ()
     inputs: tuple[ArraySpec, ...] = ()
     outputs: tuple[ArraySpec, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_before_rows_were_told(cls, values: Any) -> Any:
+        # Under a name of its own, so that who knows the old one alone takes the new one for not measured.
+        if isinstance(values, dict) and values.get("after_one_step"):
+            return {**values, "one_step": {"rows": None, "weights": values["after_one_step"]}}
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +167,7 @@ def write_bundle(trained: Trained, definition: Definition, dataset: Dataset, for
         optimized=keras_model.optimized(model),
         own_classes=tuple(keras_model.own_classes(model)) if format_.trainable else (),
         healed=tuple(healed),
-        after_one_step=_rehearse(model, format_, x, targets) if config else (),
-        step_rows=_STEP_ROWS,
+        one_step=_one_step(model, format_, x, targets) if config and format_.trainable else None,
         state=state,
         policies=keras_model.policies(model),
         inputs=_array_specs(x, "x"),
@@ -257,16 +276,15 @@ def one_more_step(model: Any, x: Arrays, targets: Arrays, count: int | None) -> 
     gradient_step(model, as_tensors(take(x, first)), as_tensors(take(targets, first)))
 
 
-def _rehearse(model: Any, format_: Format, x: Arrays, targets: Arrays) -> tuple[TensorDigest, ...]:
+def _one_step(model: Any, format_: Format, x: Arrays, targets: Arrays) -> OneStep | None:
     """What one more step makes of the weights; the model is put back as it was."""
-    if not format_.trainable:
-        return ()
-    with put_back([*model.variables, *model.optimizer.variables]):
+    count = min(fixed_batch(model) or _STEP_ROWS, rows(x))
+    with put_back([*model.weights, *keras_model.seed_variables(model), *model.optimizer.variables]):
         try:
-            one_more_step(model, x, targets, _STEP_ROWS)
+            one_more_step(model, x, targets, count)
         except Exception:  # a model with a step of its own: then this one says nothing about it
-            return ()
-        return tensor_digests(format_.variables(model))
+            return None
+        return OneStep(rows=count, weights=tensor_digests(format_.variables(model)))
 
 
 def _probe_inputs(dataset: Dataset) -> tuple[Arrays, Arrays]:

@@ -164,7 +164,8 @@ def measure_one_more_step(folder: Path, manifest: Manifest, model: Any, result: 
 
     The model is another one afterwards: its caller is done with it, and to put it back would take its memory once more.
     """
-    if not result.survived or not manifest.carried.after_one_step or result.lost:
+    stored = manifest.carried.one_step
+    if not result.survived or stored is None or result.lost:
         return
     if not result.survived["optimizer"]:
         result.resumed = ["the optimizer's state is not what was stored"]
@@ -172,11 +173,11 @@ def measure_one_more_step(folder: Path, manifest: Manifest, model: Any, result: 
     format_ = format_named(manifest.format)
     x, _, targets = read_probe(folder)
     try:
-        one_more_step(model, x, targets, manifest.carried.step_rows)
+        one_more_step(model, x, targets, stored.rows)
     except Exception as error:
         result.resumed = [f"can't be trained on: {type(error).__name__}: {str(error).strip()[:300]}"]
     else:
-        result.resumed = compare(manifest.carried.after_one_step, tensor_digests(format_.variables(model)))
+        result.resumed = compare(stored.weights, tensor_digests(format_.variables(model)))
 
 
 def _compare_outputs(stored: Arrays, found: Arrays, result: Measurement) -> None:

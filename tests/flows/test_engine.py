@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 from prefect import flow
-from prefect.filesystems import LocalFileSystem
-from prefect.settings import PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK, temporary_settings
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK, temporary_settings
 
 from flows.engine import at_desk
 
@@ -25,7 +24,7 @@ def _server(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_desks_own_server_is_not_asked_where_results_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUNDTRIP_UNWATCHED", URL)
     ours = at_desk(some_flow.with_options())
-    assert isinstance(ours.result_storage, LocalFileSystem)
+    assert ours.result_storage == PREFECT_LOCAL_STORAGE_PATH.value()
     assert ours.persist_result is False
 
 

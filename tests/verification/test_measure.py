@@ -30,24 +30,41 @@ def test_measuring_leaves_the_returned_model_as_it_was_stored(tmp_path: Path) ->
     assert samples.bits(model) == samples.bits(trained.model)
 
 
-@pytest.mark.parametrize("count", [8, None], ids=["rows", "all-as-once"])
-def test_one_more_step_is_taken_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
-    monkeypatch.setattr("tasks.serialization.bundle._STEP_ROWS", count)
+def test_one_more_step_is_taken_and_measured(tmp_path: Path) -> None:
     trained, definition = samples.trained("dropout_and_normalization", DATA)
     manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
     measured, model = measure(tmp_path, manifest, definition)
     measure_one_more_step(tmp_path, manifest, model, measured)
-    assert manifest.carried.step_rows == count
+    assert manifest.carried.one_step and manifest.carried.one_step.rows == 32
     assert measured.resumed == []
     assert samples.bits(model) != samples.bits(trained.model)
+
+
+def test_the_step_of_a_version_from_before_rows_were_told_is_taken_on_all_of_the_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.serialization.bundle._STEP_ROWS", 256)
+    trained, definition = samples.trained("dropout_and_normalization", DATA)
+    manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
+    assert manifest.carried.one_step and manifest.carried.one_step.rows == len(DATA.x_val) > 32
+    document = manifest.model_dump(mode="json")
+    document["carried"]["after_one_step"] = document["carried"].pop("one_step")["weights"]
+
+    manifest = Manifest.model_validate(document)
+    measured, model = measure(tmp_path, manifest, definition)
+    measure_one_more_step(tmp_path, manifest, model, measured)
+
+    assert measured.resumed == []
 
 
 def test_one_more_step_on_other_rows_is_another_one(tmp_path: Path) -> None:
     trained, definition = samples.trained("dropout_and_normalization", DATA)
     manifest: Manifest = bundles.written(trained, definition, DATA, "full-h5", tmp_path)
     measured, model = measure(tmp_path, manifest, definition)
-    fewer = manifest.carried.model_copy(update={"step_rows": 8})
-    measure_one_more_step(tmp_path, manifest.model_copy(update={"carried": fewer}), model, measured)
+    assert manifest.carried.one_step
+    fewer = {"one_step": manifest.carried.one_step.model_copy(update={"rows": 8})}
+    carried = manifest.carried.model_copy(update=fewer)
+    measure_one_more_step(tmp_path, manifest.model_copy(update={"carried": carried}), model, measured)
     assert measured.resumed
 
 

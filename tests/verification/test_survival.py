@@ -17,7 +17,7 @@ from tasks.serialization import keras_model, restore, write_bundle
 from tasks.serialization.bundle import load_alone
 from tasks.training import TrainingConfig, train_with_fit
 from tasks.training.run import be_deterministic
-from tasks.verification.measure import measure, measure_alone
+from tasks.verification.measure import measure, measure_alone, measure_one_more_step
 from tasks.verification.survival import versions_named
 from tests import bundles, samples
 
@@ -81,6 +81,10 @@ def test_the_states_of_a_recurrent_layer_come_back_and_the_probe_leaves_them_alo
     found = [np.asarray(v) for v in keras_model.seed_variables(model)]
     assert [s.tobytes() for s in found] == [s.tobytes() for s in states]
     assert measured.outputs_identical is True
+    # The step that proves that it can be trained on is taken on the 16 rows that it takes, and no others.
+    assert manifest.carried.one_step.rows == 16
+    measure_one_more_step(tmp_path, manifest, model, measured)
+    assert measured.resumed == []
 
 
 def test_a_class_whose_arguments_keras_forgets_is_another_model_alone(tmp_path: Path) -> None:
