@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,17 @@ def trained(builder: str, data: Dataset, config: TrainingConfig = EAGER, **argum
     """A model that took a few eager steps: quickly trained, hardly learned."""
     definition, model = defined(builder, data, **arguments)
     return train_with_custom_loop(model, data, config), definition
+
+
+def in_tens(data: Dataset) -> Dataset:
+    """As many examples as a model takes that takes ten at a time."""
+    part, held = slice(0, 40), slice(0, 20)
+    return replace(data, x=data.x[part], y=data.y[part], x_val=data.x_val[held], y_val=data.y_val[held])
+
+
+def memory(model: Any) -> float:
+    """How many examples the model `remembering` has seen in each of its ten rows."""
+    return float(np.asarray(model.get_layer(index=2).states[0])[0, 0])
 
 
 def bits(model: Any) -> list[bytes]:

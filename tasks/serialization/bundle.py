@@ -28,7 +28,7 @@ from tasks.serialization.formats import format_named, usable_format
 from tasks.serialization.protocol import Format
 from tasks.training import History, Trained
 from tasks.training.confusion import confusion
-from tasks.training.step import build_optimizer, gradient_step, put_back
+from tasks.training.step import build_optimizer, gradient_step, put_back, trained_state
 
 MODEL, PROBE, STATE = "model", "probe.npz", "state.npz"
 _PROBE_ROWS = 256
@@ -279,7 +279,7 @@ def one_more_step(model: Any, x: Arrays, targets: Arrays, count: int | None) -> 
 def _one_step(model: Any, format_: Format, x: Arrays, targets: Arrays) -> OneStep | None:
     """What one more step makes of the weights; the model is put back as it was."""
     count = min(fixed_batch(model) or _STEP_ROWS, rows(x))
-    with put_back([*model.weights, *keras_model.seed_variables(model), *model.optimizer.variables]):
+    with put_back(trained_state(model)):
         try:
             one_more_step(model, x, targets, count)
         except Exception:  # a model with a step of its own: then this one says nothing about it

@@ -14,7 +14,7 @@ from tasks.data.dataset import Array
 from tasks.definitions import Definition, build, check_fingerprint
 from tasks.definitions.fingerprint import architecture, fingerprint
 from tasks.errors import InputError, MismatchError
-from tasks.training.step import build_optimizer
+from tasks.training.step import build_optimizer, recurrent_states
 
 
 def weights(model: Any) -> dict[str, Array]:
@@ -61,10 +61,7 @@ def seed_variables(model: Any) -> list[Any]:
     Keras lists the first among a model's variables, the second nowhere.
     """
     own = {id(v) for v in model.weights}
-    seeds = [v for v in model.variables if id(v) not in own]
-    recurrent = [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
-    states = [state for layer in recurrent for state in getattr(layer, "states", None) or [] if hasattr(state, "assign")]
-    return seeds + [state for state in states if id(state) not in own]
+    return [v for v in model.variables if id(v) not in own] + recurrent_states(model)
 
 
 def seed_states(model: Any) -> dict[str, Array]:

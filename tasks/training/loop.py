@@ -39,7 +39,7 @@ from tasks.training.run import (
     why_not_compiled,
 )
 from tasks.training.seat import seated
-from tasks.training.step import build_optimizer, build_state, gradient_step, overridden, put_back
+from tasks.training.step import build_optimizer, build_state, gradient_step, overridden, put_back, trained_state
 
 _CHUNK_BYTES = 64 * 2**20
 _XLA_MAX_PARAMETERS = 2_000_000
@@ -248,7 +248,7 @@ class Loop:
             build_state(self._model, *(as_tensors(take(part, index[: self._config.batch_size])) for part in (x, y)))
         # Only compilation is tried out. What also fails eagerly is the user's error and surfaces as such.
         while not self._warmed:
-            with put_back([*self._model.variables, *self._model.optimizer.variables]):
+            with put_back(trained_state(self._model)):
                 try:
                     self.train_stack(*next(chunks(x, y, index, self._config.batch_size)))
                     self._warmed = True

@@ -22,7 +22,7 @@ from tasks.references import place_of
 from tasks.training.checkpoints import Session
 from tasks.training.cluster import Follower
 from tasks.training.config import TrainingConfig
-from tasks.training.step import put_back
+from tasks.training.step import put_back, recurrent_states
 
 # At least so many examples a batch where nothing is learned: small batches only cost time there.
 VALIDATION_BATCH = 256
@@ -138,7 +138,8 @@ def ensure_compiled(model: Any, dataset: Dataset, config: TrainingConfig, **extr
     loss: Any
     loss, metrics = config.loss, list(config.metrics)
     if loss is None:
-        loss, chosen = _loss_for(model, dataset)
+        with put_back(recurrent_states(model)):
+            loss, chosen = _loss_for(model, dataset)
         metrics = metrics or chosen
     try:
         optimizer = keras.optimizers.get(config.optimizer)

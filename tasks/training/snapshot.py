@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from tasks.data import Array
-from tasks.training.step import build_optimizer
+from tasks.training.step import build_optimizer, recurrent_states, trained_state
 
 # What Keras' own callbacks decide by, besides the best weights of early stopping.
 _DECIDING = {
@@ -74,7 +74,8 @@ def take(model: Any, callbacks: Sequence[Any], progress: Progress) -> Snapshot:
         callbacks: All that may hold state, always in the same order.
         progress: How far it came; what callbacks and generators hold is added.
     """
-    arrays = _numbered("model", model.variables) | _numbered("optimizer", model.optimizer.variables)
+    arrays = _numbered("model", model.variables) | _numbered("recurrent", recurrent_states(model))
+    arrays |= _numbered("optimizer", model.optimizer.variables)
     states = []
     for place, callback in enumerate(callbacks):
         states.append(_state_of(callback))
@@ -96,8 +97,8 @@ def put_variables(model: Any, snapshot: Snapshot) -> None:
         Unfit: They are not this model's; nothing was changed.
     """
     build_optimizer(model)
-    variables = [*model.variables, *model.optimizer.variables]
-    values = _matching(variables, _section("model", snapshot) + _section("optimizer", snapshot))
+    variables = trained_state(model)
+    values = _matching(variables, [a for part in ("model", "recurrent", "optimizer") for a in _section(part, snapshot)])
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 

@@ -23,6 +23,19 @@ def put_back(variables: Iterable[Any]) -> Iterator[None]:
             variable.assign(value)
 
 
+def recurrent_states(model: Any) -> list[Any]:
+    """The states of a model's stateful recurrent layers, which Keras lists among no variables."""
+    layers = [layer for layer in model._flatten_layers() if getattr(layer, "stateful", False)]
+    states = [state for layer in layers for state in getattr(layer, "states", None) or [] if hasattr(state, "assign")]
+    listed = {id(variable) for variable in model.variables}
+    return [state for state in states if id(state) not in listed]
+
+
+def trained_state(model: Any) -> list[Any]:
+    """All variables of a compiled model that a training changes, its optimizer's too."""
+    return [*model.variables, *recurrent_states(model), *model.optimizer.variables]
+
+
 def build_optimizer(model: Any) -> None:
     """Make sure that a compiled model's optimizer has its variables.
 

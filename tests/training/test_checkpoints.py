@@ -103,6 +103,15 @@ def test_compiled_runs_go_on_to_the_same_bits(loop: str) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_the_states_of_recurrent_layers_go_on(loop: str) -> None:
+    config, data = config_of(batch_size=10), samples.in_tens(DATA)
+    resumed = killed_and_resumed(loop, "remembering", config, kill=2, data=data)
+    whole = train(loop, "remembering", config, data=data)
+    assert_same(resumed, whole)
+    assert samples.memory(resumed.model) == samples.memory(whole.model)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("kill", [1, 3])
 def test_early_stopping_goes_on_with_its_patience_and_its_best_weights(loop: str, kill: int) -> None:
     # What is true for training is false for validation: every epoch makes it worse, and the first one is the best.

@@ -216,6 +216,17 @@ def test_a_model_that_takes_one_size_of_batch_is_validated_in_it(loop: str) -> N
     assert np.isfinite(trained.metrics["val_loss"])
 
 
+@pytest.mark.parametrize("compiler", ["eager", "graph"])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_recurrent_layer_remembers_the_training_and_nothing_that_was_tried_before(loop: str, compiler: Any) -> None:
+    data = samples.in_tens(DATA)
+    _, model = samples.defined("remembering", data)
+    LOOPS[loop](model, data, EAGER.model_copy(update={"batch_size": 10, "compiler": compiler}))
+    # Once it was called for its definition, then four batches of training and two of validation. The custom loop ends with
+    # an evaluation.
+    assert samples.memory(model) == 1 + 4 + 2 + {"fit": 0, "custom": 2}[loop]
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(loop: str) -> None:
     _, model = samples.defined("with_nan_loss", DATA)
