@@ -26,7 +26,7 @@ from tasks.definitions.build import as_tensors, build, fixed_batch
 from tasks.errors import InputError
 from tasks.training.cluster import Group
 from tasks.training.config import TrainingConfig
-from tasks.training.step import build_optimizer
+from tasks.training.step import build_optimizer, trained_state
 
 # Keras applies them to each replica's gradient before it adds them up.
 _BEFORE_THE_SUM = ("clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps")
@@ -107,7 +107,7 @@ class Team:
             build_optimizer(twin)
             # As Keras' `fit` does: loss and metrics make their variables now, not on each replica when they are first used.
             twin._symbolic_build(data_batch=(as_tensors(x), as_tensors(y)))
-            for theirs, mine in zip(_state(twin), _state(model), strict=True):
+            for theirs, mine in zip(trained_state(twin), trained_state(model), strict=True):
                 theirs.assign(np.asarray(mine))
         self._adds_up = self._loss_adds_up(model, twin, x, y)
         return twin
@@ -163,7 +163,7 @@ class Team:
 
     def bring_home(self, twin: Any, model: Any) -> None:
         """Give the ordinary model all that the twin has learned."""
-        for mine, theirs in zip(_state(model), _state(twin), strict=True):
+        for mine, theirs in zip(trained_state(model), trained_state(twin), strict=True):
             mine.assign(np.asarray(theirs))
 
     def _check(self, model: Any) -> None:
@@ -223,10 +223,6 @@ class Team:
         strategy = self.group.strategy
         said = strategy.run(lambda: tf.constant([number], tf.int32))
         return [int(n) for n in strategy.gather(said, axis=0)]
-
-
-def _state(model: Any) -> list[Any]:
-    return [*model.variables, *model.optimizer.variables]
 
 
 def _averaged(create: Callable[..., Any], **variable: Any) -> Any:
