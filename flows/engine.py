@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from prefect.context import SyncClientContext
+from prefect.context import SyncClientContext, refresh_global_settings_context
+from prefect.logging.configuration import setup_logging
 from prefect.settings import get_current_settings
 
 from flows.server import API_URL, UNWATCHED
+from tasks import nursery
 
 # What Prefect imports when the first flow runs, and we when a store is opened: a quarter of a CPU second, which each process
 # would spend again, just when servers and training need both cores.
@@ -22,6 +24,11 @@ _LATE = (
 
 for _name in _LATE:
     import_module(_name)
+
+if nursery.stood():
+    # Prefect was set up when that nursery began. Flows and tasks take settings when they are made, so before they are.
+    refresh_global_settings_context()
+    setup_logging(incremental=False)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A process that imports once what many need, and forks itself for each of them.
+"""A process that imports once what many need, and forks itself for each of them: how to ask it.
 
 Importing TensorFlow costs two CPU seconds and Prefect one. A job needs them in the process that trains, in the one that runs
 the downstream flow, and in each that measures. Forked from a nursery they cost 20 ms each.
@@ -10,31 +10,32 @@ would do the same, but imports the caller's main module again in every child, an
 
 Requests come over a socket, each with the four files of a child: stdin, stdout, stderr, and a pipe that tells its process id
 and, in the end, how it ended. Who closes the socket, by dying too, ends all children that it asked for.
+
+Most processes start a nursery of their own. One that *stands*, as `python -m flows up` has it, serves every process that is
+told its address and that would have started one like it. `tasks.forking` is what runs in either.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
-import importlib
 import json
 import os
-import selectors
+import re
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+ADDRESS = "ROUNDTRIP_NURSERY"  # in the environment: the socket of a nursery that stands
+LENGTH = 8  # bytes of a request's length
+WELCOME = b"+"  # of a nursery that stands, to whoever may ask
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_FILES = 4
-_LENGTH = 8  # bytes of a request's length
+_PATIENCE_SECONDS = 5.0
 # Where nobody set them otherwise.
 _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -42,17 +43,23 @@ _ENVIRONMENT = {
     # of a large weight makes several as large: to hand those out by 4 KiB was two thirds of the CPU time of training 200 MB.
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
+# What libraries look at once, while they are loaded. Of the others, a child has those of whoever asks for it.
+_LOOKED_AT = re.compile(
+    r"(TF|TENSORFLOW|KERAS|XLA|CUDA|NVIDIA|ROCM|HIP|ONEDNN|DNNL|MKL|OMP|KMP|OPENBLAS|HDF5|GLIBC|MALLOC|LD|LC)_|LANG$|TZ$"
+    r"|PYTHON(?!PATH$|DONTWRITEBYTECODE$|UNBUFFERED$)"
+)
+_LATER = {"TF_CONFIG"}
 
 # This process' way to ask for children: its own nursery, or the one that it was forked from.
 _link: socket.socket | None = None
-_exit_code = 0
+_stood = False
 
 
 def prepare(*modules: str, debug: bool = False) -> None:
-    """Start this process' nursery, which imports the modules, and return at once; nothing where there is one already."""
+    """Have a nursery at hand, and return at once: the one that stands, or our own, which imports the modules."""
     global _link  # noqa: PLW0603  # one nursery a process is the point
     if _link is None:
-        _link = start(Path(sys.executable), *modules, debug=debug)
+        _link = standing() or start(Path(sys.executable), *modules, debug=debug)
 
 
 def start(python: Path, *modules: str, debug: bool = False) -> socket.socket:
@@ -64,7 +71,7 @@ def start(python: Path, *modules: str, debug: bool = False) -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
         subprocess.Popen(
-            [str(python), "-c", "from tasks import nursery; nursery.main()", *modules],
+            [str(python), "-c", "from tasks import forking; forking.main()", *modules],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             # TensorFlow writes to it from C++ while it is imported. The children have files of their own.
@@ -78,6 +85,55 @@ def start(python: Path, *modules: str, debug: bool = False) -> socket.socket:
 def _project_of(python: Path) -> dict[str, str]:
     """Where another interpreter finds this package; ours knows."""
     return {} if str(python) == sys.executable else {"PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+def standing() -> socket.socket | None:
+    """A link to the nursery that stands at `ADDRESS`; None where there is none, or none like the one we would start."""
+    address = os.environ.get(ADDRESS)
+    if not address:
+        return None
+    link = socket.socket(socket.AF_UNIX)
+    try:
+        link.settimeout(_PATIENCE_SECONDS)
+        with reachable(Path(address)) as path:
+            link.connect(path)
+        send(link, likeness())
+        if link.recv(1) == WELCOME:
+            link.settimeout(None)
+            return link
+    except OSError:
+        pass
+    link.close()
+    return None
+
+
+def standing_command(address: Path, *modules: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """How to start a nursery that stands: the command, and what its environment has where nobody set it otherwise."""
+    return (sys.executable, "-c", "from tasks import forking; forking.stand()", str(address), *modules), _ENVIRONMENT
+
+
+def likeness() -> dict[str, Any]:
+    """What a process hands on to those that it forks, and can't be changed in them. Two that are alike fork the same."""
+    environment = {**_ENVIRONMENT, **os.environ}
+    return {
+        "python": sys.prefix,
+        "user": os.getuid(),
+        "environment": {n: v for n, v in sorted(environment.items()) if _LOOKED_AT.match(n) and n not in _LATER},
+        # How much they may take, and from whose share.
+        **{name: Path(f"/proc/self/{name}").read_text() for name in ("limits", "cgroup")},
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    }
+
+
+@contextmanager
+def reachable(address: Path) -> Iterator[str]:
+    """A socket's path in no more than the 107 bytes that the kernel takes."""
+    folder = os.open(address.parent, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{folder}/{address.name}"
+    finally:
+        os.close(folder)
 
 
 def fork(module: str, env: dict[str, str], files: tuple[int, int, int, int], link: socket.socket | None = None) -> None:
@@ -94,174 +150,45 @@ def fork(module: str, env: dict[str, str], files: tuple[int, int, int, int], lin
         prepare(module)
         link = _link
     assert link is not None
-    body = json.dumps({"module": module, "env": env, "cwd": str(Path.cwd()), "path": path}).encode()
+    request = {"module": module, "env": env, "cwd": str(Path.cwd()), "path": path, "umask": _umask()}
     # A nursery that died is found out by whoever reads the child's status.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        socket.send_fds(link, [len(body).to_bytes(_LENGTH, "big")], list(files))
-        link.sendall(body)
+        send(link, request, *files)
+
+
+def send(link: socket.socket, document: dict[str, Any], *files: int) -> None:
+    """Write one document to a link, and with it files."""
+    body = json.dumps(document).encode()
+    socket.send_fds(link, [len(body).to_bytes(LENGTH, "big")], list(files))
+    link.sendall(body)
+
+
+def _umask() -> int:
+    """Of this process; the call that gives it sets it, for all threads."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Umask:"))
+    return int(line.split()[1], 8)
+
+
+def ask_by(link: socket.socket, *, stood: bool = False) -> None:
+    """Ask for children by this link from now on.
+
+    Args:
+        link: To the nursery that this process was forked from, or to one that stands.
+        stood: Whether this process was forked from one that stands.
+    """
+    global _link, _stood
+    _link, _stood = link, stood
+
+
+def stood() -> bool:
+    """Whether libraries were imported in another environment than ours, for the nursery that we come from stands."""
+    return _stood
 
 
 def let_go() -> None:
     """Give up this process' way to ask for children, for good; those that it has are ended."""
     if _link is not None:
         _link.close()
-
-
-@dataclass(slots=True)
-class _Owner:
-    """One process that asks for children, and the children that it has: status pipe by process id."""
-
-    link: socket.socket
-    children: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Birth:
-    """What a child is to be."""
-
-    request: dict[str, Any]
-    files: Sequence[int]
-    link: socket.socket
-
-
-def _run(first: socket.socket) -> _Birth | None:
-    """Fork whoever is asked for, until the first owner is gone. Returns in the nursery None, in each child its birth."""
-    wake, woken = socket.socketpair()
-    for end in (wake, woken):
-        end.setblocking(False)
-    signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    owners = {first.fileno(): _Owner(first)}
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(wake, selectors.EVENT_READ)
-        waiting.register(first, selectors.EVENT_READ)
-        while True:
-            for key, _ in waiting.select():
-                if key.fileobj is wake:
-                    with contextlib.suppress(BlockingIOError):
-                        wake.recv(4096)
-                    _bury(owners.values())
-                    continue
-                owner = owners[key.fd]
-                received = _receive(owner.link)
-                if received is None:
-                    waiting.unregister(owner.link)
-                    _end(owners.pop(key.fd))
-                    if owner.link is first:
-                        for other in owners.values():
-                            _end(other)
-                        return None
-                    continue
-                request, files = received
-                ours, theirs = socket.socketpair()
-                pid = os.fork()
-                if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    for other in owners.values():
-                        other.link.close()
-                        for status in other.children.values():
-                            os.close(status)
-                    for end in (wake, woken, ours):
-                        end.close()
-                    os.close(files[3])
-                    return _Birth(request, files[:3], theirs)
-                theirs.close()
-                for file in files[:3]:
-                    os.close(file)
-                _tell(files[3], pid)
-                owner.children[pid] = files[3]
-                owners[ours.fileno()] = _Owner(ours)
-                waiting.register(ours, selectors.EVENT_READ)
-
-
-def _receive(link: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    try:
-        head, files, _, _ = socket.recv_fds(link, _LENGTH, _FILES)
-    except ConnectionResetError:
-        return None
-    if len(head) < _LENGTH:
-        return None
-    body, size = b"", int.from_bytes(head, "big")
-    while len(body) < size:
-        body += link.recv(size - len(body))
-    return json.loads(body), files
-
-
-def _bury(owners: Any) -> None:
-    """Tell each owner which of its children ended, and how."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        for owner in owners:
-            if pid in owner.children:
-                pipe = owner.children.pop(pid)
-                _tell(pipe, os.waitstatus_to_exitcode(status))
-                os.close(pipe)
-
-
-def _tell(status: int, number: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more
-        os.write(status, f"{number}\n".encode())
-
-
-def _end(owner: _Owner) -> None:
-    owner.link.close()
-    for pid, status in owner.children.items():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-        os.close(status)
-
-
-def _become(birth: _Birth) -> None:
-    """Turn this forked process into the child that was asked for."""
-    global _link  # noqa: PLW0603
-    os.setsid()
-    die_with_parent()
-    for number, file in enumerate(birth.files):
-        os.dup2(file, number)
-        os.close(file)
-    sys.stdin = os.fdopen(os.dup(0))
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    os.environ.clear()
-    os.environ.update(birth.request["env"])
-    os.chdir(birth.request["cwd"])
-    sys.path[:] = birth.request["path"] or sys.path
-    tempfile.tempdir = None
-    _link = birth.link
-    importlib.import_module(birth.request["module"]).main()
-
-
-def main() -> None:
-    """Run the nursery: import what `prepare` named, then fork."""
-    # First, and so the last of all handlers to run.
-    atexit.register(_leave)
-    link = socket.socket(fileno=os.dup(0))
-    for module in sys.argv[1:]:
-        try:
-            importlib.import_module(module)
-        except Exception:  # the child that needs it fails with the same error, and its owner is told
-            traceback.print_exc()
-    birth = _run(link)
-    if birth is not None:
-        try:
-            _become(birth)
-        except BaseException:
-            global _exit_code  # noqa: PLW0603
-            _exit_code = 1
-            raise
-
-
-def _leave() -> None:
-    """End without tearing down every module: with TensorFlow that takes longer than the import did."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(_exit_code)
 
 
 def die_with_parent() -> None:

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from flows.production.parts import LIBRARIES
+from tasks import nursery
 from tasks.children import Child, ChildDied
+from tests.e2e.commands import ROOT, until
 
 _THREADS = """
-import threading
+import sys, threading
+from importlib import import_module
 from pathlib import Path
 import tasks.verification.measuring, flows.trainer, flows.returner
 from flows.scenarios import SCENARIOS, scenario_flow
 
 for name in SCENARIOS:
     scenario_flow(name)
+for name in sys.argv[1:]:
+    import_module(name)
 
 names = sorted(p.read_text().strip() for p in Path("/proc/self/task").glob("*/comm"))
 print(len(names), threading.active_count())
@@ -30,7 +40,7 @@ print(len(names), threading.active_count())
 
 def test_what_a_nursery_imports_starts_no_thread_that_a_fork_would_lose() -> None:
     # NumPy's OpenBLAS has one for each processor; it stops them itself at a fork and starts them anew in the child.
-    command = [sys.executable, "-c", _THREADS]
+    command = [sys.executable, "-c", _THREADS, *LIBRARIES]
 
     found = subprocess.run(
         command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
@@ -132,3 +142,105 @@ def test_a_child_under_an_interpreter_that_is_none_is_dead() -> None:
             child.ask({"do": "echo", "say": "hello"})
     finally:
         child.end()
+
+
+# One that stands
+
+_ASK = """
+import json, os, sys
+import psutil
+from tasks.children import Child
+os.umask(int(sys.argv[1], 8))
+child = Child("tests.echo_child")
+found = child.ask({"do": "surroundings"})
+parent = psutil.Process(child.pid).parent().pid
+print(json.dumps(found | {"pid": child.pid, "parent": parent}), flush=True)
+sys.stdin.read()
+"""
+
+
+class Standing:
+    """A nursery that stands, made of a copy of the package, and those that ask it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "tasks", folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+        self.address = folder / ("deep" * 30) / "nursery.sock"  # longer than a socket's path can be
+        self.address.parent.mkdir()
+        command, environment = nursery.standing_command(self.address, "json")
+        environment = {**environment, **os.environ, "PYTHONPATH": str(folder)}
+        self.process = psutil.Popen(command, cwd=folder, env=environment)
+        assert until(self.address.exists, 60)
+        self.asking: list[psutil.Popen] = []
+
+    def ask(self, umask: str = "022", **more: str) -> dict[str, object]:
+        """What a child says of itself that another process asks for; that one stays."""
+        environment = {**os.environ, nursery.ADDRESS: str(self.address), "PYTHONPATH": str(ROOT), **more}
+        command = [sys.executable, "-c", _ASK, umask]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.asking.append(psutil.Popen(command, cwd=self.folder, env=environment, text=True, **pipes))
+        return json.loads(self.asking[-1].stdout.readline())  # type: ignore[no-any-return]
+
+    def end(self) -> None:
+        for process in (*self.asking, self.process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def standing(tmp_path: Path) -> Iterator[Standing]:
+    started = Standing(tmp_path)
+    yield started
+    started.end()
+
+
+def test_one_that_stands_serves_every_process_by_its_own_environment_and_outlives_it(standing: Standing) -> None:
+    first, second = standing.ask(ROUNDTRIP_TEST="one"), standing.ask(ROUNDTRIP_TEST="two")
+
+    assert first["parent"] == second["parent"] == standing.process.pid
+    assert (first["values"], second["values"]) == (["one", None], ["two", None])
+    assert first["folder"] == str(standing.folder)
+    standing.asking[0].kill()
+    assert until(lambda: not psutil.pid_exists(int(str(first["pid"]))), 10)
+    assert psutil.pid_exists(int(str(second["pid"])))
+    assert standing.process.is_running()
+
+
+def test_a_child_writes_files_with_the_modes_of_whoever_asked_for_it(standing: Standing) -> None:
+    pid = standing.ask("027")["pid"]
+
+    assert "Umask:\t0027\n" in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.parametrize("more", [{"OMP_NUM_THREADS": "1"}, {"KERAS_BACKEND": "tensorflow"}, {"PYTHONHASHSEED": "7"}],
+                         ids=lambda more: next(iter(more)))  # fmt: skip
+def test_whoever_would_have_started_another_one_starts_it(standing: Standing, more: dict[str, str]) -> None:
+    assert standing.ask(**more)["parent"] != standing.process.pid
+
+
+def test_whoever_has_another_share_of_the_machine_starts_its_own(standing: Standing) -> None:
+    found = subprocess.run(
+        ["nice", sys.executable, "-c", "from tasks import nursery; print(nursery.standing())"],
+        env={**os.environ, nursery.ADDRESS: str(standing.address)}, cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout == "None\n"
+
+
+def test_one_whose_code_changed_on_the_disk_lets_nobody_in_and_begins_anew_once_it_is_empty(standing: Standing) -> None:
+    before = standing.ask()
+    (standing.folder / "tasks" / "nursery.py").touch()
+
+    assert standing.ask()["parent"] != standing.process.pid
+    assert psutil.pid_exists(int(str(before["pid"])))
+    for asking in standing.asking:
+        asking.kill()
+    assert until(lambda: standing.ask()["parent"] == standing.process.pid, 60)
+
+
+def test_its_door_is_open_to_its_user_alone_and_nobody_is_there_where_it_died(standing: Standing) -> None:
+    assert standing.address.stat().st_mode & 0o777 == 0o600
+    standing.process.kill()
+    standing.process.wait()
+
+    assert standing.ask()["parent"] != standing.process.pid

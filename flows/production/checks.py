@@ -15,8 +15,9 @@ from typing import Any
 
 from flows.production import databases
 from flows.production.api import Api
-from flows.production.parts import POOL, ROOT, WORKER
+from flows.production.parts import POOL, ROOT, WORKER, nursery_address
 from flows.production.plan import Database, Plan
+from tasks import nursery
 from tasks.errors import RoundtripError, UnreachableError
 
 PREFECT_YAML = ROOT / "deployments" / "prefect.yaml"
@@ -67,6 +68,8 @@ def checks_of(plan: Plan, state: Mapping[str, Any]) -> dict[str, Callable[[], An
     checks["server"] = partial(_server, plan)
     if plan.redis:
         checks["services"] = partial(_process, state, "services")
+    if "nursery" in state:
+        checks["nursery"] = partial(_nursery, state)
     checks["worker"] = partial(_worker, plan, state)
     checks["deployments"] = partial(_deployments, plan)
     checks["automations"] = partial(_automations, plan)
@@ -153,6 +156,18 @@ def _server(plan: Plan) -> Answer:
 def _process(state: Mapping[str, Any], part: str) -> Answer:
     pid = state.get(part, {}).get("pid")
     return Answer(True, f"process {pid}") if pid else Answer(False, _ended(state, part))
+
+
+def _nursery(state: Mapping[str, Any]) -> Answer:
+    here = _process(state, "nursery")
+    if not here.up:
+        return here
+    try:
+        with socket.socket(socket.AF_UNIX) as link, nursery.reachable(nursery_address()) as address:
+            link.connect(address)
+    except OSError:
+        return Answer(False, f"{here.detail} still imports")
+    return here
 
 
 def _worker(plan: Plan, state: Mapping[str, Any]) -> Answer:

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows.production.parts import NO_MORE_RUNS, ROOT
+from flows.production.parts import NO_MORE_RUNS, ROOT, nursery_address
 from flows.production.plan import Plan, folder, logs_folder
 from tasks.errors import UnreachableError
+from tasks.nursery import ADDRESS
 from tasks.settings import STORE_VARIABLE
 from tasks.shared_server import MARK, is_free
 
@@ -135,7 +136,7 @@ def _environments() -> Iterator[tuple[int, list[bytes]]]:
 
 
 def adopt() -> str | None:
-    """Let this process and its children use the server that `up` runs; returns its API's address.
+    """Let this process and its children use the server that `up` runs, and its nursery; returns the API's address.
 
     None where `up` does not run, or where it works on another store than this process: its events would be about
     versions that nobody finds.
@@ -147,4 +148,5 @@ def adopt() -> str | None:
         return None
     os.environ["PREFECT_API_URL"] = plan.api
     os.environ["PREFECT_API_AUTH_STRING"] = plan.login
+    os.environ.setdefault(ADDRESS, str(nursery_address()))
     return plan.api

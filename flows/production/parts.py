@@ -15,13 +15,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 from flows.production import databases
-from flows.production.plan import Plan, folder
+from flows.production.plan import OFF, Plan, folder
+from tasks.nursery import ADDRESS, standing_command
 from tasks.shared_server import MARK
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "roundtrip"
 WORKER = "local"
 _SWIFT = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+# What a run imports before it comes to us, or later: all that costs.
+LIBRARIES = (
+    "tensorflow", "h5py", "prefect", "prefect.artifacts", "prefect.futures", "prefect.deployments", "prefect.engine",
+    "prefect.flow_engine", "prefect.task_engine", "prefect.utilities.visualization", "anyio._backends._asyncio", "boto3",
+    "boto3.s3.inject", "botocore.retries.standard", "fastapi.encoders", "obstore.store", "platformdirs",
+)  # fmt: skip
 NO_MORE_RUNS = signal.SIGUSR1  # to the supervisor: end the worker, which is the last part, and keep the others
 # Of Prefect's own, these would point the parts somewhere else than at one another.
 _FOREIGN = ("PREFECT_API_", "PREFECT_PROFILE", "PREFECT_HOME", "PREFECT_UI_", "PREFECT__", "PREFECT_CLOUD_")
@@ -73,11 +80,21 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
         found.append(Part("services", services, server, ("server",), signal.SIGINT))
     else:
         found.append(Part("server", uvicorn, server, needs))
+    if clean.get(ADDRESS) != OFF:
+        command, defaults = standing_command(nursery_address(), *LIBRARIES)
+        clean |= {ADDRESS: str(nursery_address())}
+        # After the server, for whose start everybody waits.
+        found.append(Part("nursery", command, defaults | clean | client_environment(plan), ("server",)))
     worker = (sys.executable, "-m", "flows.production.worker")
     # Prefect's own 10 seconds are for thousands of workers; here an event's run would wait for them.
     here = _SWIFT | clean | client_environment(plan) | {MARK: str(folder())}
     found.append(Part("worker", worker, here, ("server",)))
     return found
+
+
+def nursery_address() -> Path:
+    """The socket of the nursery that serves the runs of the worker, and the jobs at a desk that use this production."""
+    return folder() / "nursery.sock"
 
 
 def _several(uvicorn: tuple[str, ...], plan: Plan) -> tuple[str, ...]:

@@ -1,18 +1,21 @@
-"""The worker: it first sees to what the worker before it left unfinished, then becomes Prefect's.
+"""The worker: it first sees to what the worker before it left unfinished, then works as Prefect's.
 
 A run that died with its worker says nothing any more. Prefect's server learns of that from missing heartbeats, after two
 minutes; and never, where it died in the same moment as they and had not handled the first one yet, as all do that die with
 the supervisor. Here it can be looked up: a run that no process carries is over. It is begun again, and goes on from its
 checkpoint; one that died three times is marked *Crashed*.
 
+Its runs are forked from the nursery that stands beside it (`flows.worker_run`).
+
 `python -m flows.production.worker` does both; the plan must be there, and a server that answers.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -74,14 +77,27 @@ def _state_after(run: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    """See to the runs, and become Prefect's worker."""
+    """See to the runs, and work."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would tell each question to the server
     plan = Plan.load()
     assert plan is not None
     # Where the server has no database now, this fails, and the supervisor tries again.
     see_to_what_is_left(Api(plan))
-    arguments = ("-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER)
-    os.execv(sys.executable, (sys.executable, *arguments))
+    with contextlib.suppress(KeyboardInterrupt):  # how it is told to end
+        asyncio.run(_work())
+
+
+async def _work() -> None:
+    """What `prefect worker start --pool POOL --type process --name WORKER` does, but for where its runs come from."""
+    from prefect.settings import get_current_settings  # after the environment is known to be whole: seconds
+    from prefect.utilities.processutils import setup_signal_handlers_worker
+
+    from flows.production.process_worker import NurseryWorker
+
+    setup_signal_handlers_worker(os.getpid(), "the process worker", print)
+    heartbeat = int(get_current_settings().worker.heartbeat_seconds)
+    await NurseryWorker(POOL, name=WORKER, heartbeat_interval_seconds=heartbeat).start()
 
 
 if __name__ == "__main__":

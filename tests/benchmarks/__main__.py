@@ -15,6 +15,7 @@ BENCHMARKS = {
     "inspection": "tests.benchmarks.inspection",
     "kills": "tests.benchmarks.kills",
     "main-job": "tests.benchmarks.main_job",
+    "nursery": "tests.benchmarks.nursery",
     "production": "tests.benchmarks.production",
     "registry": "tests.benchmarks.registry",
     "scanners": "tests.benchmarks.scanners",

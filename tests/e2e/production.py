@@ -73,11 +73,11 @@ class Production:
             transport=Patient(),
         )
 
-    def submit(self, deployment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def submit(self, deployment: str, parameters: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         """Have a deployment run."""
         with self.api() as api:
             found = api.get(f"/deployments/name/{deployment}/{deployment}").raise_for_status().json()
-            answer = api.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters})
+            answer = api.post(f"/deployments/{found['id']}/create_flow_run", json={"parameters": parameters, **more})
             return answer.raise_for_status().json()  # type: ignore[no-any-return]
 
     def run(self, identity: str) -> dict[str, Any]:

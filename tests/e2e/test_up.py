@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.e2e.commands import Home, listens, until
@@ -149,7 +150,7 @@ def _holding(home: Home, secrets: dict[str, bytes]) -> dict[str, set[str]]:
     return holding
 
 
-@pytest.mark.parametrize("part", ["worker", "server", "store"])
+@pytest.mark.parametrize("part", ["worker", "server", "store", "nursery"])
 def test_a_part_that_is_killed_comes_back_and_the_next_run_succeeds(
     production: Production, returned: dict[str, Any], part: str
 ) -> None:
@@ -178,6 +179,33 @@ def test_after_the_supervisor_was_killed_status_says_so_and_up_heals_and_begins_
     assert production.home.run("status").code == 0
     # Its process died with all others, and before the server had heard a heartbeat: no automation knows of it.
     assert production.reaches(going_on, ENDED)["state"]["type"] == "COMPLETED", production.complaint(going_on)
+
+
+def test_a_run_is_forked_from_the_nursery_and_dies_with_the_process_that_the_worker_knows(
+    production: Production, returned: dict[str, Any]
+) -> None:
+    assert until(production.is_whole, PATIENCE), production.home.run("logs").out
+    endless = production.submit(MODEL, SMALL | {"training": {"epochs": 10_000}})["id"]
+    production.reaches(endless, {"RUNNING"})
+    nursery = psutil.Process(production.pid("nursery"))
+    (forked,) = nursery.children()
+    (launcher,) = [p for p in production.home.processes() if "flows.worker_run" in p.cmdline()]
+
+    launcher.kill()
+
+    assert until(lambda: not forked.is_running(), 30)
+    assert nursery.is_running()
+    assert production.reaches(endless, ENDED)["state"]["type"] == "CRASHED"
+
+
+def test_a_run_that_needs_another_nursery_has_a_process_of_its_own(production: Production, returned: dict[str, Any]) -> None:
+    variables = {"env": {"OMP_NUM_THREADS": "1"}}
+    run = production.submit("return", {"reference": f"{MODEL}@latest"}, job_variables=variables)["id"]
+    nursery = psutil.Process(production.pid("nursery"))
+
+    assert until(lambda: any("prefect.engine" in p.cmdline() for p in production.home.processes()), PATIENCE)
+    assert nursery.children() == []
+    assert production.reaches(run, ENDED)["state"]["type"] == "COMPLETED", production.complaint(run)
 
 
 def test_switches_of_the_ui_survive_a_new_installation(production: Production) -> None:

@@ -110,13 +110,33 @@ def test_no_setting_of_the_user_points_a_part_elsewhere() -> None:
 
     parts = {part.name: part for part in parts_of(mine, theirs)}
 
-    assert list(parts) == ["server", "worker"]
+    assert list(parts) == ["server", "nursery", "worker"]
     worker = parts["worker"].environment
     assert worker["PREFECT_API_URL"] == mine.api
     assert "PREFECT_API_KEY" not in worker
     assert "PREFECT_PROFILE" not in worker
     assert (worker["PREFECT_LOGGING_LEVEL"], worker["AWS_PROFILE"]) == ("DEBUG", "mine")
     assert not [word for part in parts.values() for word in part.command if "secret" in word]
+
+
+def test_a_nursery_stands_beside_the_worker_and_the_desk_unless_the_user_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Plan(4200, "secret")
+    parts = {part.name: part for part in parts_of(mine, {})}
+
+    address = parts["worker"].environment["ROUNDTRIP_NURSERY"]
+    assert address in parts["nursery"].command
+    assert list({part.name: part for part in parts_of(mine, {"ROUNDTRIP_NURSERY": "off"})}) == ["server", "worker"]
+
+    mine.save()
+    monkeypatch.setattr(contact, "running", lambda: 1)
+    for wish, found in ((None, address), ("off", "off")):
+        with pytest.MonkeyPatch.context() as desk:
+            for name, value in {"PREFECT_API_URL": "", "PREFECT_API_AUTH_STRING": "", "ROUNDTRIP_NURSERY": wish}.items():
+                desk.setenv(name, value or "")
+            if wish is None:
+                desk.delenv("ROUNDTRIP_NURSERY")
+            contact.adopt()
+            assert os.environ["ROUNDTRIP_NURSERY"] == found
 
 
 def test_a_program_on_another_store_does_not_use_the_running_server(monkeypatch: pytest.MonkeyPatch) -> None:
