@@ -117,11 +117,11 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition; whether it came true."""
+def until(condition: Callable[[], bool], seconds: float, pause: float = 0.1) -> bool:
+    """Wait for a condition, which is looked at after each pause; whether it came true."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.1)
+        time.sleep(pause)
     return True

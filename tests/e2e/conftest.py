@@ -1,13 +1,18 @@
-"""One Prefect server for the end-to-end tests that do not start their own."""
+"""One Prefect server and one nursery for the end-to-end tests that do not start their own."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
+from flows.production.parts import LIBRARIES
 from flows.server import PrefectServer
+from tasks import nursery
+from tests.e2e.commands import Home, until
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +32,24 @@ def prefect_server() -> Iterator[dict[str, str]]:
     server.wait_until_up()
     yield values
     server.close()
+
+
+@pytest.fixture(scope="session")
+def warm(prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """That server, and a nursery that stands, as under `up`: commands import neither TensorFlow nor Prefect themselves.
+
+    What is forked from it has no test's home in its environment, and so is not among `Home.processes`: here it is seen to.
+    """
+    folder = tmp_path_factory.mktemp("nursery")
+    address = folder / "nursery.sock"
+    command, environment = nursery.standing_command(address, *LIBRARIES)
+    with (folder / "log").open("wb") as log:
+        standing = subprocess.Popen(
+            command, env=environment | Home(folder, prefect_server).environment(), stdout=log, stderr=log,
+            preexec_fn=nursery.die_with_parent,
+        )  # fmt: skip
+        assert until(address.exists, 120), (folder / "log").read_text()
+        yield prefect_server | {nursery.ADDRESS: str(address)}
+        assert until(lambda: psutil.Process(standing.pid).children() == [], 15), "somebody left a process behind"
+        standing.kill()
+        standing.wait()

@@ -10,6 +10,9 @@ import httpx
 class Patient(httpx.HTTPTransport):
     """Asks again where the server says 503, as Prefect's own client does: SQLite was locked (FACTS.md)."""
 
+    def __init__(self) -> None:
+        super().__init__(verify=False)  # nothing to verify here; else each reads all certificates first, for 0.05 s
+
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         for _ in range(10):
             response = super().handle_request(request)

@@ -19,6 +19,7 @@ from tests.e2e.patient import Patient
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 SMALL = {"data": {"rows": 200}, "training": {"epochs": 1}, "rehearsal": False}
 PATIENCE = 300.0
+_PAUSE = 0.4  # between two looks, which cost the server the time that they wait for
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Production:
 
     def reaches(self, identity: str, states: set[str]) -> dict[str, Any]:
         """The run, once it is in one of these states."""
-        assert until(lambda: self.run(identity)["state"]["type"] in states, PATIENCE), self.complaint(identity)
+        assert until(lambda: self.run(identity)["state"]["type"] in states, PATIENCE, _PAUSE), self.complaint(identity)
         return self.run(identity)
 
     def completes(self, deployment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:

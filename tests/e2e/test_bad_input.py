@@ -30,9 +30,9 @@ LINEAR = ("--model", f"{CODE}:linear")
 
 
 @pytest.fixture(scope="module")
-def user(s3: embedded.EmbeddedStore, prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Home:
+def user(s3: embedded.EmbeddedStore, warm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A user with a store and a Prefect server that are up."""
-    return Home(tmp_path_factory.mktemp("user"), s3_variables(s3.access) | prefect_server)
+    return Home(tmp_path_factory.mktemp("user"), s3_variables(s3.access) | warm)
 
 
 @pytest.fixture

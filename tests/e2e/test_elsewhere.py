@@ -19,8 +19,8 @@ OLD = "keras==3.13.*"
 
 
 @pytest.fixture
-def home(tmp_path: Path, s3_environment: dict[str, str], prefect_server: dict[str, str]) -> Home:
-    return Home(tmp_path, s3_environment | prefect_server)
+def home(tmp_path: Path, s3_environment: dict[str, str], warm: dict[str, str]) -> Home:
+    return Home(tmp_path, s3_environment | warm)
 
 
 def test_an_older_keras_brings_back_the_weights_but_not_the_whole_file_and_moves_no_alias(home: Home, store: Store) -> None:

@@ -26,8 +26,8 @@ def facts(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, prefect_server: dict[str, str]) -> Home:
-    return Home(tmp_path_factory.mktemp("home"), prefect_server)
+def home(tmp_path_factory: pytest.TempPathFactory, warm: dict[str, str]) -> Home:
+    return Home(tmp_path_factory.mktemp("home"), warm)
 
 
 @pytest.fixture(scope="module")

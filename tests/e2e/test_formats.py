@@ -19,8 +19,8 @@ MODELS = ROOT / "tests" / "silent_models.py"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, prefect_server: dict[str, str]) -> Home:
-    return Home(tmp_path_factory.mktemp("home"), prefect_server)
+def home(tmp_path_factory: pytest.TempPathFactory, warm: dict[str, str]) -> Home:
+    return Home(tmp_path_factory.mktemp("home"), warm)
 
 
 def run_hidden(folder: Path) -> list[str]:

@@ -37,9 +37,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(
-    s3: embedded.EmbeddedStore, prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Place]:
+def place(s3: embedded.EmbeddedStore, warm: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("home")
     rng = np.random.default_rng(0)
     data = folder / "data.npz"
@@ -48,7 +46,7 @@ def place(
         environment = s3_variables(s3.access)
         for name, value in environment.items():
             patch.setenv(name, value)
-        yield Place(Home(folder, environment | prefect_server), open_store(), str(data))
+        yield Place(Home(folder, environment | warm), open_store(), str(data))
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ pytestmark = pytest.mark.e2e
 
 
 def test_one_command_looks_at_all_of_them_and_ends_with_the_gravest(
-    store: Store, s3_environment: dict[str, str], prefect_server: dict[str, str], tmp_path: Path
+    store: Store, s3_environment: dict[str, str], warm: dict[str, str], tmp_path: Path
 ) -> None:
     fine, damaged = (bundles.foreign(store, tmp_path / name) for name in ("fine", "damaged"))
     file = next(each for each in damaged.files if each.path.startswith("model/"))
     put(store, layout.file(layout.bundle("model", damaged.version), file.path), b"x" * file.size)
 
-    result = Home(tmp_path, prefect_server | s3_environment).run("reverify", "--all", "--json")
+    result = Home(tmp_path, warm | s3_environment).run("reverify", "--all", "--json")
 
     assert result.code == 3, result.err
     assert [v["reference"] for v in result.document["versions"]] == [f"model@{m.version}" for m in (fine, damaged)]

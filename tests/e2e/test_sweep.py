@@ -22,8 +22,8 @@ _CELLS = ["fidelity", "--no-built-in", "--model", "tests.e2e.fidelity_models:dea
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, prefect_server: dict[str, str]) -> Home:
-    return Home(tmp_path_factory.mktemp("home"), prefect_server)
+def home(tmp_path_factory: pytest.TempPathFactory, warm: dict[str, str]) -> Home:
+    return Home(tmp_path_factory.mktemp("home"), warm)
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ SCENARIOS = ("saved-model", "full-h5")  # the custom loop, and `fit`
 
 
 @pytest.fixture
-def home(tmp_path: Path, s3_environment: dict[str, str], prefect_server: dict[str, str]) -> Home:
-    return Home(tmp_path, s3_environment | prefect_server)
+def home(tmp_path: Path, s3_environment: dict[str, str], warm: dict[str, str]) -> Home:
+    return Home(tmp_path, s3_environment | warm)
 
 
 def clusters() -> list[str]:

@@ -39,7 +39,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
 def returned(production: Production) -> dict[str, Any]:
     """The run of `return` that the event of a published version started."""
     production.completes(MODEL, SMALL)
-    assert until(lambda: bool(production.runs_of("return")), PATIENCE), production.home.run("logs").out
+    assert until(lambda: bool(production.runs_of("return")), PATIENCE, 0.4), production.home.run("logs").out
     return production.reaches(production.runs_of("return")[0]["id"], {"COMPLETED", "FAILED", "CRASHED"})
 
 
@@ -157,7 +157,7 @@ def test_a_part_that_is_killed_comes_back_and_the_next_run_succeeds(
     endpoint = production.status()["store"]["endpoint"]
     production.kill(part)
 
-    assert until(lambda: production.is_whole(part, restarts=1), PATIENCE), production.home.run("logs").out
+    assert until(lambda: production.is_whole(part, restarts=1), PATIENCE, 1), production.home.run("logs").out
     assert production.status()["store"]["endpoint"] == endpoint
     production.completes("return", {"reference": f"{MODEL}@latest"})
 
@@ -184,7 +184,7 @@ def test_after_the_supervisor_was_killed_status_says_so_and_up_heals_and_begins_
 def test_a_run_is_forked_from_the_nursery_and_dies_with_the_process_that_the_worker_knows(
     production: Production, returned: dict[str, Any]
 ) -> None:
-    assert until(production.is_whole, PATIENCE), production.home.run("logs").out
+    assert until(production.is_whole, PATIENCE, 1), production.home.run("logs").out
     endless = production.submit(MODEL, SMALL | {"training": {"epochs": 10_000}})["id"]
     production.reaches(endless, {"RUNNING"})
     nursery = psutil.Process(production.pid("nursery"))

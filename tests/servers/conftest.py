@@ -20,7 +20,7 @@ from tasks.settings import StoreConfig
 from tasks.shared_server import free_ports
 from tasks.storage import Access, Store, embedded, open_store
 from tasks.storage.connection.client import make_client
-from tests.e2e.conftest import prefect_server  # noqa: F401  # the same server for whole commands here
+from tests.e2e.conftest import prefect_server, warm  # noqa: F401  # the same server for whole commands here
 from tests.servers.ceph import Ceph, missing
 from tests.servers.policies import PREFIX, ROLES, bucket_policy
 from tests.servers.processes import Processes, until

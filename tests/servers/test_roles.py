@@ -18,9 +18,9 @@ _MODEL = "roles"
 
 
 def test_three_roles_bring_a_model_from_training_to_latest(
-    ceph_with_roles: Server, prefect_server: dict[str, str], home: Path, tmp_path: Path
+    ceph_with_roles: Server, warm: dict[str, str], home: Path, tmp_path: Path
 ) -> None:
-    homes = {role: _home(tmp_path, role, ceph_with_roles, prefect_server) for role in ("publisher", "reader", "returner")}
+    homes = {role: _home(tmp_path, role, ceph_with_roles, warm) for role in ("publisher", "reader", "returner")}
 
     # A publisher trains and publishes; its own proof can't be written down, and says so.
     published = homes["publisher"].run("run", "full-h5", "--epochs", "1", "--name", _MODEL, "--json")

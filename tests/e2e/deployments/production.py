@@ -182,7 +182,7 @@ def eventually(look: Callable[[], T], what: str, context: Callable[[], str] = st
     while not (found := look()):
         if time.monotonic() > deadline:
             pytest.fail(f"Waited {seconds:.0f} s for {what}.\n{context()}")
-        time.sleep(0.2)
+        time.sleep(0.4)
     return found
 
 
