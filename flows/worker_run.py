@@ -8,6 +8,7 @@ Prefect's engine as ever.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -49,14 +50,20 @@ def _code_of(status: IO[str]) -> int:
     first = status.readline()
     if first:
         for number in _FORWARDED:
-            signal.signal(number, lambda number, _: os.kill(int(first), number))
+            signal.signal(number, lambda number, _: _tell(int(first), number))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     return int(status.readline() or -signal.SIGKILL)
 
 
+def _tell(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.kill(pid, number)
+
+
 def _end_as(code: int) -> None:
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+        if -code in _FORWARDED:
+            signal.signal(-code, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         os.kill(os.getpid(), -code)
     os._exit(code)

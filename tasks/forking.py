@@ -28,6 +28,7 @@ from typing import Any
 from tasks import nursery
 
 _FILES = 4
+_PATIENCE_SECONDS = 1.0
 
 _exit_code = 0
 
@@ -95,6 +96,7 @@ class _Nursery:
     def _let_in(self) -> None:
         assert self._door is not None
         link, _ = self._door.accept()
+        link.settimeout(_PATIENCE_SECONDS)  # with whoever says half of what it has to say: everybody waits for it
         self._add(_Owner(link, stranger=True))
 
     def _serve(self, owner: _Owner) -> _Birth | None:
@@ -161,19 +163,20 @@ def _origin() -> dict[str, int]:
 
 
 def _receive(link: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next request of an owner; None where it is gone, or does not keep to what requests are."""
     try:
         head, files, _, _ = socket.recv_fds(link, nursery.LENGTH, _FILES)
-    except ConnectionResetError:
-        return None
-    if len(head) < nursery.LENGTH:
-        return None
-    body, size = b"", int.from_bytes(head, "big")
-    while len(body) < size:
-        more = link.recv(size - len(body))
-        if not more:
+        if len(head) < nursery.LENGTH:
             return None
-        body += more
-    return json.loads(body), files
+        body, size = b"", int.from_bytes(head, "big")
+        while len(body) < size:
+            more = link.recv(size - len(body))
+            if not more:
+                return None
+            body += more
+        return json.loads(body), files
+    except (OSError, ValueError):
+        return None
 
 
 def _bury(owners: Iterable[_Owner]) -> None:

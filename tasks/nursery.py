@@ -113,7 +113,10 @@ def standing_command(address: Path, *modules: str) -> tuple[tuple[str, ...], dic
 
 
 def likeness() -> dict[str, Any]:
-    """What a process hands on to those that it forks, and can't be changed in them. Two that are alike fork the same."""
+    """What a process hands on to those that it forks, and can't be changed in them. Two that are alike fork the same.
+
+    Of Linux, where `/proc` tells it.
+    """
     environment = {**_ENVIRONMENT, **os.environ}
     return {
         "python": sys.prefix,
@@ -164,9 +167,14 @@ def send(link: socket.socket, document: dict[str, Any], *files: int) -> None:
 
 
 def _umask() -> int:
-    """Of this process; the call that gives it sets it, for all threads."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Umask:"))
-    return int(line.split()[1], 8)
+    """Of this process; the call that gives it sets it, for all threads, so where it can be read it is read."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except FileNotFoundError:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask
+    return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
 
 
 def ask_by(link: socket.socket, *, stood: bool = False) -> None:

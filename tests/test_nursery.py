@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -236,6 +237,15 @@ def test_one_whose_code_changed_on_the_disk_lets_nobody_in_and_begins_anew_once_
     for asking in standing.asking:
         asking.kill()
     assert until(lambda: standing.ask()["parent"] == standing.process.pid, 60)
+
+
+def test_who_says_half_of_what_it_has_to_say_is_not_waited_for(standing: Standing) -> None:
+    with socket.socket(socket.AF_UNIX) as link, nursery.reachable(standing.address) as address:
+        link.connect(address)
+        link.send((100).to_bytes(nursery.LENGTH, "big"))
+
+        assert standing.ask()["parent"] == standing.process.pid
+        assert link.recv(1) == b""
 
 
 def test_its_door_is_open_to_its_user_alone_and_nobody_is_there_where_it_died(standing: Standing) -> None:

@@ -80,7 +80,7 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
         found.append(Part("services", services, server, ("server",), signal.SIGINT))
     else:
         found.append(Part("server", uvicorn, server, needs))
-    if clean.get(ADDRESS) != OFF:
+    if sys.platform == "linux" and clean.get(ADDRESS) != OFF:
         command, defaults = standing_command(nursery_address(), *LIBRARIES)
         clean |= {ADDRESS: str(nursery_address())}
         # After the server, for whose start everybody waits.

@@ -62,7 +62,7 @@ def test_gc_knows_of_the_others(swept: Result, home: Home) -> None:
 def test_cells_fan_out_over_a_cluster_on_loopback_of_which_nothing_is_left(home: Home, runner: str) -> None:
     command = home.start(*_CELLS, "--runner", runner, cwd=ROOT)
     seen: set[str] = set()
-    assert until(lambda: _watched(home, seen, command), 240)
+    assert until(lambda: _watched(home, seen, command), 500)
     result = end_of(command)
 
     assert result.code == 0, result.err

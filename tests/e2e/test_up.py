@@ -198,6 +198,19 @@ def test_a_run_is_forked_from_the_nursery_and_dies_with_the_process_that_the_wor
     assert production.reaches(endless, ENDED)["state"]["type"] == "CRASHED"
 
 
+def test_a_run_that_was_forked_can_be_cancelled(production: Production, returned: dict[str, Any]) -> None:
+    endless = production.submit(MODEL, SMALL | {"training": {"epochs": 10_000}})["id"]
+    production.reaches(endless, {"RUNNING"})
+    (forked,) = psutil.Process(production.pid("nursery")).children()
+
+    with production.api() as api:
+        body = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+        api.post(f"/flow_runs/{endless}/set_state", json=body).raise_for_status()
+
+    assert production.reaches(endless, ENDED)["state"]["type"] == "CANCELLED"
+    assert until(lambda: not forked.is_running(), 30)
+
+
 def test_a_run_that_needs_another_nursery_has_a_process_of_its_own(production: Production, returned: dict[str, Any]) -> None:
     variables = {"env": {"OMP_NUM_THREADS": "1"}}
     run = production.submit("return", {"reference": f"{MODEL}@latest"}, job_variables=variables)["id"]
