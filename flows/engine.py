@@ -12,17 +12,12 @@ from prefect.context import SyncClientContext, refresh_global_settings_context
 from prefect.logging.configuration import setup_logging
 from prefect.settings import get_current_settings
 
+from flows.libraries import LATE
 from flows.server import API_URL, UNWATCHED
 from tasks import nursery
 
-# What Prefect imports when the first flow runs, and we when a store is opened: a quarter of a CPU second, which each process
-# would spend again, just when servers and training need both cores.
-_LATE = (
-    "anyio._backends._asyncio", "boto3.s3.inject", "botocore.retries.standard", "fastapi.encoders", "obstore.store",
-    "prefect.engine", "prefect.flow_engine", "prefect.task_engine", "prefect.utilities.visualization",
-)  # fmt: skip
-
-for _name in _LATE:
+# A quarter of a CPU second, which each process would spend again, just when servers and training need both cores.
+for _name in LATE:
     import_module(_name)
 
 if nursery.stood():

@@ -8,14 +8,15 @@ Prefect's engine as ever.
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import signal
 import sys
-from typing import IO
+from typing import IO, NoReturn
 
 from tasks import nursery
 
+RUN_SETTINGS = "ROUNDTRIP_RUN_SETTINGS"  # in the environment: Prefect's settings for this run alone, as JSON
 _FORWARDED = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -33,9 +34,12 @@ def main() -> None:
 
 def launch() -> None:
     """Have the nursery fork that process, and end as it did."""
+    for name, value in json.loads(os.environ.pop(RUN_SETTINGS, "{}")).items():
+        if value is not None:
+            os.environ[name] = value
     link = nursery.standing()
     if link is None:
-        os.execv(sys.executable, (sys.executable, "-m", "prefect.engine"))
+        _become_engine()
     nursery.ask_by(link)
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)  # until there is somebody to tell
     ours, theirs = os.pipe()
@@ -45,19 +49,21 @@ def launch() -> None:
         _end_as(_code_of(status))
 
 
+def _become_engine() -> NoReturn:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    os.execv(sys.executable, (sys.executable, "-m", "prefect.engine"))
+
+
 def _code_of(status: IO[str]) -> int:
     """How the process ended, negative for a signal; a nursery that dies takes it along without a word."""
     first = status.readline()
-    if first:
-        for number in _FORWARDED:
-            signal.signal(number, lambda number, _: _tell(int(first), number))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    if not first:  # none came to be
+        _become_engine()
+    for number in _FORWARDED:
+        # What the flow started hears of it too, as where Prefect starts it.
+        signal.signal(number, lambda number, _: nursery.signal_group(int(first), number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     return int(status.readline() or -signal.SIGKILL)
-
-
-def _tell(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has just ended
-        os.kill(pid, number)
 
 
 def _end_as(code: int) -> None:

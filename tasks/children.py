@@ -95,7 +95,9 @@ class Child:
             ChildDied: It never came to be, for its nursery died.
         """
         if self._pid is None and not self._learn_pid(None):
-            raise ChildDied("The process that forks the others, once it has imported TensorFlow, died.")
+            raise ChildDied(
+                "The process that forks the others, once it has imported TensorFlow, died or could fork no more."
+            )
         assert self._pid is not None
         return self._pid
 
@@ -151,11 +153,8 @@ class Child:
 
     def kill(self) -> None:
         """Kill the child and what it started, from any thread; whoever waits for its answer is told that it died."""
-        with contextlib.suppress(ChildDied, ProcessLookupError):
-            try:
-                os.killpg(self.pid, signal.SIGKILL)
-            except ProcessLookupError:  # gone, or so young that it has no group of its own yet
-                os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildDied):
+            nursery.signal_group(self.pid, signal.SIGKILL)
 
     def end(self) -> None:
         """End the child and whatever it started; done when it is gone, also where another thread waits for its end."""

@@ -1,24 +1,27 @@
 """What runs in a nursery: import, then fork whoever is asked for. `tasks.nursery` says what for, and how it is asked.
 
 A nursery of its own has one owner from the beginning, and ends with it. One that stands has a door, and who comes through it
-asks once whether it is like the nursery that it would have started. It imports libraries alone: what is ours, a child reads
-from the disk as it is then. Where something that it did import has changed there, it lets nobody in any more, and begins
-anew once those that are in are gone.
+asks once whether it is like the nursery that it would have started. It imports libraries, and of ours no more than this: the
+rest a child reads from the disk as it is then. Where something that it did import has changed there, it lets nobody in any
+more, and begins anew once those that are in are gone.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
 import selectors
 import signal
 import socket
+import struct
 import sys
 import sysconfig
 import tempfile
+import time
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +31,13 @@ from typing import Any
 from tasks import nursery
 
 _FILES = 4
-_PATIENCE_SECONDS = 1.0
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 1.0, 0.05
+_LARGEST, _PIECE = 2**24, 2**16  # bytes of a request, and of a part of it
+# Lines of /proc/PID/status by which a process that was confined is known (`tasks.safety.sandbox`).
+_CONFINED = ("NoNewPrivs:", "Seccomp:")
 
+# As this process was started; what it imports adds to it.
+_environment = dict(os.environ)
 _exit_code = 0
 
 
@@ -60,14 +68,18 @@ class _Nursery:
         first: The owner with whom it ends; None where it stands.
         door: Where others come in; None where it is somebody's own.
         likeness: What they must be like.
+        origin: `_origin` from before anything was imported.
     """
 
     def __init__(
-        self, first: socket.socket | None = None, door: socket.socket | None = None, likeness: dict[str, Any] | None = None
+        self,
+        first: socket.socket | None = None,
+        door: socket.socket | None = None,
+        likeness: dict[str, Any] | None = None,
+        origin: dict[str, int] | None = None,
     ) -> None:
-        self._first, self._door, self._likeness = first, door, likeness
+        self._first, self._door, self._likeness, self._origin = first, door, likeness, origin
         self._owners = {first.fileno(): _Owner(first)} if first else {}
-        self._origin = _origin()
         self._waiting = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
         for end in (self._wake, self._woken):
@@ -95,9 +107,16 @@ class _Nursery:
 
     def _let_in(self) -> None:
         assert self._door is not None
-        link, _ = self._door.accept()
+        try:
+            link, _ = self._door.accept()
+        except OSError:  # gone again, or there are too many: who waits may find a place in a moment
+            time.sleep(_PAUSE_SECONDS)
+            return
         link.settimeout(_PATIENCE_SECONDS)  # with whoever says half of what it has to say: everybody waits for it
-        self._add(_Owner(link, stranger=True))
+        if _confinement("self") == _confinement(_peer(link)):
+            self._add(_Owner(link, stranger=True))
+        else:  # what a confined process would have forked here were free
+            link.close()
 
     def _serve(self, owner: _Owner) -> _Birth | None:
         """Do what an owner asks for, or see it off; returns in a child alone."""
@@ -106,9 +125,11 @@ class _Nursery:
             self._see_off(owner)
             return None
         request, files = received
-        if not owner.stranger:
+        if not owner.stranger and len(files) == _FILES:
             return self._fork(owner, request, files)
-        if request != self._likeness or _origin() != self._origin:
+        for file in files:
+            os.close(file)
+        if not owner.stranger or request != self._likeness or _origin() != self._origin:
             self._see_off(owner)
             return None
         owner.stranger = False
@@ -124,17 +145,27 @@ class _Nursery:
             for other in self._owners.values():
                 _end(other)
             self._owners.clear()
-        elif self._door and not self._owners and _origin() != self._origin:
-            os.execv(sys.executable, sys.orig_argv)
+        elif self._door and all(other.stranger for other in self._owners.values()) and _origin() != self._origin:
+            os.execve(sys.executable, sys.orig_argv, _environment)
 
     def _add(self, owner: _Owner) -> None:
         self._owners[owner.link.fileno()] = owner
         self._waiting.register(owner.link, selectors.EVENT_READ)
 
     def _fork(self, owner: _Owner, request: dict[str, Any], files: list[int]) -> _Birth | None:
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
+        me = os.getpid()
+        try:
+            ours, theirs = socket.socketpair()
+            pid = os.fork()
+        except OSError:  # too many processes or files, too little memory: of this child alone
+            traceback.print_exc()
+            for file in files:  # by the closed pipe its owner learns of it
+                os.close(file)
+            return None
         if pid == 0:
+            nursery.die_with_parent()
+            if os.getppid() != me:  # it died before that held
+                os._exit(1)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for other in self._owners.values():
@@ -162,21 +193,40 @@ def _origin() -> dict[str, int]:
     return {place: Path(place).stat().st_mtime_ns if Path(place).exists() else 0 for place in places}
 
 
+def _peer(link: socket.socket) -> int:
+    """The process at the other end."""
+    size = struct.calcsize("3i")
+    return int(struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0])
+
+
+def _confinement(pid: int | str) -> list[str] | None:
+    """What a process gave up for good, by the kernel's word; None where it is gone."""
+    try:
+        return [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(_CONFINED)]
+    except OSError:
+        return None
+
+
 def _receive(link: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next request of an owner; None where it is gone, or does not keep to what requests are."""
+    files: list[int] = []
     try:
         head, files, _, _ = socket.recv_fds(link, nursery.LENGTH, _FILES)
         if len(head) < nursery.LENGTH:
             return None
         body, size = b"", int.from_bytes(head, "big")
-        while len(body) < size:
-            more = link.recv(size - len(body))
+        while size <= _LARGEST and len(body) < size:
+            more = link.recv(min(size - len(body), _PIECE))
             if not more:
-                return None
+                break
             body += more
-        return json.loads(body), files
+        if len(body) == size:
+            return json.loads(body), files
     except (OSError, ValueError):
-        return None
+        pass
+    for file in files:
+        os.close(file)
+    return None
 
 
 def _bury(owners: Iterable[_Owner]) -> None:
@@ -203,23 +253,23 @@ def _tell(status: int, number: int) -> None:
 def _end(owner: _Owner) -> None:
     owner.link.close()
     for pid, status in owner.children.items():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+        nursery.signal_group(pid, signal.SIGKILL)
         os.close(status)
 
 
 def _become(birth: _Birth) -> None:
     """Turn this forked process into the child that was asked for."""
     os.setsid()
-    nursery.die_with_parent()
     for number, file in enumerate(birth.files):
         os.dup2(file, number)
         os.close(file)
     sys.stdin = os.fdopen(os.dup(0))
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    # What imports set is part of them: TensorFlow closes a way into HDF5, say.
+    imported = {name: value for name, value in os.environ.items() if name not in _environment}
     os.environ.clear()
-    os.environ.update(birth.request["env"])
+    os.environ.update(imported | birth.request["env"])
     os.umask(birth.request["umask"])
     os.chdir(birth.request["cwd"])
     sys.path[:] = birth.request["path"] or sys.path
@@ -237,7 +287,7 @@ def main() -> None:
 def stand() -> None:
     """Be a nursery that stands, at the address that the command line names, with what it names after that."""
     address = Path(sys.argv[1])
-    likeness = nursery.likeness()  # before TensorFlow adds to the environment what is its own
+    likeness, origin = nursery.likeness(), _origin()  # before imports change the one, and somebody the other meanwhile
 
     def open_door() -> _Nursery:
         address.unlink(missing_ok=True)
@@ -247,7 +297,9 @@ def stand() -> None:
             door.bind(path)
         os.umask(before)
         door.listen()
-        return _Nursery(door=door, likeness=likeness)
+        gc.collect()
+        gc.freeze()  # what is there to stay is not touched by children, which share it
+        return _Nursery(door=door, likeness=likeness, origin=origin)
 
     _nurse(sys.argv[2:], open_door)
 

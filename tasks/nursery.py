@@ -36,6 +36,7 @@ LENGTH = 8  # bytes of a request's length
 WELCOME = b"+"  # of a nursery that stands, to whoever may ask
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PATIENCE_SECONDS = 5.0
+_OFF = "off"  # in place of an address
 # Where nobody set them otherwise.
 _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -45,10 +46,12 @@ _ENVIRONMENT = {
 }
 # What libraries look at once, while they are loaded. Of the others, a child has those of whoever asks for it.
 _LOOKED_AT = re.compile(
-    r"(TF|TENSORFLOW|KERAS|XLA|CUDA|NVIDIA|ROCM|HIP|ONEDNN|DNNL|MKL|OMP|KMP|OPENBLAS|HDF5|GLIBC|MALLOC|LD|LC)_|LANG$|TZ$"
+    r"(TF|TENSORFLOW|KERAS|XLA|CUDA|NVIDIA|ROCM|HIP|ONEDNN|DNNL|MKL|OMP|GOMP|KMP|OPENBLAS|NPY|NUMPY|HDF5|PROTOCOL_BUFFERS"
+    r"|GLIBC|MALLOC|LD|LC)_|LANG$|TZ$"
     r"|PYTHON(?!PATH$|DONTWRITEBYTECODE$|UNBUFFERED$)"
 )
-_LATER = {"TF_CONFIG"}
+# But not: what is looked at later, and what TensorFlow sets itself, whatever it was.
+_LATER = {"TF_CONFIG", "HDF5_PLUGIN_PATH"}
 
 # This process' way to ask for children: its own nursery, or the one that it was forked from.
 _link: socket.socket | None = None
@@ -89,14 +92,13 @@ def _project_of(python: Path) -> dict[str, str]:
 
 def standing() -> socket.socket | None:
     """A link to the nursery that stands at `ADDRESS`; None where there is none, or none like the one we would start."""
-    address = os.environ.get(ADDRESS)
-    if not address:
+    if not is_wanted():
         return None
-    link = socket.socket(socket.AF_UNIX)
     try:
-        link.settimeout(_PATIENCE_SECONDS)
-        with reachable(Path(address)) as path:
-            link.connect(path)
+        link = connected(Path(os.environ[ADDRESS]))
+    except OSError:
+        return None
+    try:
         send(link, likeness())
         if link.recv(1) == WELCOME:
             link.settimeout(None)
@@ -105,6 +107,28 @@ def standing() -> socket.socket | None:
         pass
     link.close()
     return None
+
+
+def is_wanted() -> bool:
+    """Whether this process is told where a nursery stands; on Linux alone does one."""
+    return sys.platform == "linux" and os.environ.get(ADDRESS, _OFF) not in {_OFF, ""}
+
+
+def connected(address: Path) -> socket.socket:
+    """A link to the nursery that stands there, which knows nothing of us yet.
+
+    Raises:
+        OSError: None does, or it still imports.
+    """
+    link = socket.socket(socket.AF_UNIX)
+    link.settimeout(_PATIENCE_SECONDS)
+    try:
+        with reachable(address) as path:
+            link.connect(path)
+    except OSError:
+        link.close()
+        raise
+    return link
 
 
 def standing_command(address: Path, *modules: str) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -118,9 +142,14 @@ def likeness() -> dict[str, Any]:
     Of Linux, where `/proc` tells it.
     """
     environment = {**_ENVIRONMENT, **os.environ}
+    keras = Path(environment.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
     return {
         "python": sys.prefix,
-        "user": os.getuid(),
+        "code": str(Path(__file__).resolve()),
+        # By it others get into every process, to watch it, say.
+        "site": getattr(sys.modules.get("sitecustomize"), "__file__", None),
+        "user": [os.getuid(), os.getgid(), *sorted(os.getgroups())],
+        "keras": keras.read_text(errors="replace") if keras.is_file() else "",
         "environment": {n: v for n, v in sorted(environment.items()) if _LOOKED_AT.match(n) and n not in _LATER},
         # How much they may take, and from whose share.
         **{name: Path(f"/proc/self/{name}").read_text() for name in ("limits", "cgroup")},
@@ -191,6 +220,15 @@ def ask_by(link: socket.socket, *, stood: bool = False) -> None:
 def stood() -> bool:
     """Whether libraries were imported in another environment than ours, for the nursery that we come from stands."""
     return _stood
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Signal a child and what it started; nobody, where it is gone."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:  # gone, or so young that it has no group of its own yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def let_go() -> None:

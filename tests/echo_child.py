@@ -58,6 +58,8 @@ def handle(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> N
         case "surroundings":
             names = ("ROUNDTRIP_TEST", "ROUNDTRIP_MORE")
             emit({"folder": str(Path.cwd()), "values": [os.environ.get(name) for name in names]})
+        case "variable":
+            emit({"said": os.environ.get(request["name"])})
         case "interpreter":
             emit({"prefix": sys.prefix, "path": sys.path})
         case "child":

@@ -155,7 +155,8 @@ os.umask(int(sys.argv[1], 8))
 child = Child("tests.echo_child")
 found = child.ask({"do": "surroundings"})
 parent = psutil.Process(child.pid).parent().pid
-print(json.dumps(found | {"pid": child.pid, "parent": parent}), flush=True)
+imported = child.ask({"do": "variable", "name": "HDF5_PLUGIN_PATH"})["said"]
+print(json.dumps(found | {"pid": child.pid, "parent": parent, "imported": imported}), flush=True)
 sys.stdin.read()
 """
 
@@ -168,7 +169,11 @@ class Standing:
         shutil.copytree(ROOT / "tasks", folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
         self.address = folder / ("deep" * 30) / "nursery.sock"  # longer than a socket's path can be
         self.address.parent.mkdir()
-        command, environment = nursery.standing_command(self.address, "json")
+        # As TensorFlow does.
+        (folder / "busy.py").write_text(
+            "import os; os.environ |= {'OMP_SET_BY_AN_IMPORT': '1', 'HDF5_PLUGIN_PATH': 'disable'}"
+        )
+        command, environment = nursery.standing_command(self.address, "busy")
         environment = {**environment, **os.environ, "PYTHONPATH": str(folder)}
         self.process = psutil.Popen(command, cwd=folder, env=environment)
         assert until(self.address.exists, 60)
@@ -220,12 +225,34 @@ def test_whoever_would_have_started_another_one_starts_it(standing: Standing, mo
     assert standing.ask(**more)["parent"] != standing.process.pid
 
 
-def test_whoever_has_another_share_of_the_machine_starts_its_own(standing: Standing) -> None:
+@pytest.mark.parametrize(
+    ("before", "served"),
+    [("", True), ("os.nice(1)", False), ("ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)", False)],
+    ids=["like it", "another share of the machine", "no new privileges"],
+)
+def test_who_has_less_than_the_nursery_gets_nothing_from_it(standing: Standing, before: str, served: bool) -> None:
+    code = f"import ctypes, os; {before}\nfrom tasks import nursery; print(nursery.standing() is not None)"
     found = subprocess.run(
-        ["nice", sys.executable, "-c", "from tasks import nursery; print(nursery.standing())"],
-        env={**os.environ, nursery.ADDRESS: str(standing.address)}, cwd=ROOT, capture_output=True, text=True, check=True,
+        [sys.executable, "-c", code], env={**os.environ, nursery.ADDRESS: str(standing.address)}, cwd=standing.folder,
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert found.stdout == "None\n"
+    assert found.stdout == f"{served}\n"
+
+
+def test_a_child_has_what_imports_put_into_the_environment(standing: Standing) -> None:
+    assert standing.ask()["imported"] == "disable"
+    assert standing.ask(HDF5_PLUGIN_PATH="mine")["imported"] == "mine"
+
+
+def test_what_can_not_be_forked_is_no_end_of_the_nursery(standing: Standing) -> None:
+    kept = standing.ask()
+    limits = standing.process.rlimit(psutil.RLIMIT_NOFILE)
+    standing.process.rlimit(psutil.RLIMIT_NOFILE, (standing.process.num_fds(), limits[1]))
+
+    assert standing.ask()["parent"] != standing.process.pid
+    assert psutil.pid_exists(int(str(kept["pid"])))
+    standing.process.rlimit(psutil.RLIMIT_NOFILE, limits)
+    assert standing.ask()["parent"] == standing.process.pid
 
 
 def test_one_whose_code_changed_on_the_disk_lets_nobody_in_and_begins_anew_once_it_is_empty(standing: Standing) -> None:
@@ -239,10 +266,11 @@ def test_one_whose_code_changed_on_the_disk_lets_nobody_in_and_begins_anew_once_
     assert until(lambda: standing.ask()["parent"] == standing.process.pid, 60)
 
 
-def test_who_says_half_of_what_it_has_to_say_is_not_waited_for(standing: Standing) -> None:
+@pytest.mark.parametrize("length", [100, 2**62, 2**64 - 1])
+def test_who_says_half_of_what_it_has_to_say_is_not_waited_for(standing: Standing, length: int) -> None:
     with socket.socket(socket.AF_UNIX) as link, nursery.reachable(standing.address) as address:
         link.connect(address)
-        link.send((100).to_bytes(nursery.LENGTH, "big"))
+        link.send(length.to_bytes(nursery.LENGTH, "big"))
 
         assert standing.ask()["parent"] == standing.process.pid
         assert link.recv(1) == b""

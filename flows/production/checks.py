@@ -163,8 +163,7 @@ def _nursery(state: Mapping[str, Any]) -> Answer:
     if not here.up:
         return here
     try:
-        with socket.socket(socket.AF_UNIX) as link, nursery.reachable(nursery_address()) as address:
-            link.connect(address)
+        nursery.connected(nursery_address()).close()
     except OSError:
         return Answer(False, f"{here.detail} still imports")
     return here

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from flows.libraries import LATE
 from flows.production import databases
 from flows.production.plan import OFF, Plan, folder
 from tasks.nursery import ADDRESS, standing_command
@@ -25,9 +26,8 @@ WORKER = "local"
 _SWIFT = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
 # What a run imports before it comes to us, or later: all that costs.
 LIBRARIES = (
-    "tensorflow", "h5py", "prefect", "prefect.artifacts", "prefect.futures", "prefect.deployments", "prefect.engine",
-    "prefect.flow_engine", "prefect.task_engine", "prefect.utilities.visualization", "anyio._backends._asyncio", "boto3",
-    "boto3.s3.inject", "botocore.retries.standard", "fastapi.encoders", "obstore.store", "platformdirs",
+    "tensorflow", "h5py", "prefect", "prefect.artifacts", "prefect.futures", "prefect.deployments", "boto3", "platformdirs",
+    *LATE,
 )  # fmt: skip
 NO_MORE_RUNS = signal.SIGUSR1  # to the supervisor: end the worker, which is the last part, and keep the others
 # Of Prefect's own, these would point the parts somewhere else than at one another.

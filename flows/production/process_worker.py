@@ -1,7 +1,8 @@
-"""Prefect's process worker, whose runs are forked from the nursery that stands beside it."""
+"""Prefect's process worker, whose runs of our flows are forked from the nursery that stands beside it."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -10,18 +11,27 @@ from typing import Any
 
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
+from flows.production.parts import ROOT
+from flows.worker_run import RUN_SETTINGS
+from tasks import nursery
+
 # Where it is set, Prefect has uv install what a run needs, which no nursery can have imported.
 _INSTALLS = "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES"
 
 
 class NurseryJobConfiguration(ProcessJobConfiguration):
-    """A run whose command is ours, where nobody gave it one."""
+    """A run of one of our flows, in our folder, has a command of ours. All others are Prefect's, in every respect."""
 
-    def prepare_for_flow_run(self, *args: Any, **kwargs: Any) -> None:
+    def prepare_for_flow_run(self, flow_run: Any, deployment: Any = None, *args: Any, **kwargs: Any) -> None:
         """Fill in what a run needs to know."""
-        if self.command is None and _INSTALLS not in {*os.environ, *self.env}:
+        ours = deployment is not None and str(deployment.entrypoint).startswith("flows.")
+        here = self.working_dir is not None and self.working_dir.resolve() == ROOT
+        if ours and here and self.command is None and nursery.is_wanted() and _INSTALLS not in {*os.environ, *self.env}:
             self.command = shlex.join((sys.executable, "-m", "flows.worker_run"))
-        super().prepare_for_flow_run(*args, **kwargs)
+            # A command is given the worker's own settings over those of the run.
+            settings = {name: value for name, value in self.env.items() if name.startswith("PREFECT_")}
+            self.env |= {RUN_SETTINGS: json.dumps(settings)}
+        super().prepare_for_flow_run(flow_run, deployment, *args, **kwargs)
 
 
 with warnings.catch_warnings():

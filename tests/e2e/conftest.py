@@ -12,7 +12,7 @@ import pytest
 from flows.production.parts import LIBRARIES
 from flows.server import PrefectServer
 from tasks import nursery
-from tests.e2e.commands import Home, until
+from tests.e2e.commands import Home, end_of, until
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,12 @@ def warm(prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFactor
             preexec_fn=nursery.die_with_parent,
         )  # fmt: skip
         assert until(address.exists, 120), (folder / "log").read_text()
-        yield prefect_server | {nursery.ADDRESS: str(address)}
-        assert until(lambda: psutil.Process(standing.pid).children() == [], 15), "somebody left a process behind"
-        standing.kill()
-        standing.wait()
+        try:
+            values = prefect_server | {nursery.ADDRESS: str(address)}
+            served = "from tasks import nursery; print(nursery.standing() is not None)"
+            assert end_of(Home(folder, values).python("-c", served)).out == "True\n"
+            yield values
+            assert until(lambda: psutil.Process(standing.pid).children() == [], 15), "somebody left a process behind"
+        finally:
+            standing.kill()
+            standing.wait()

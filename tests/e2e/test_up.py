@@ -181,6 +181,13 @@ def test_after_the_supervisor_was_killed_status_says_so_and_up_heals_and_begins_
     assert production.reaches(going_on, ENDED)["state"]["type"] == "COMPLETED", production.complaint(going_on)
 
 
+def process_of(production: Production, run: str) -> psutil.Process:
+    """The process that the worker started for a run."""
+    worker = psutil.Process(production.pid("worker"))
+    (found,) = [p for p in worker.children() if p.environ().get("PREFECT__FLOW_RUN_ID") == run]
+    return found
+
+
 def test_a_run_is_forked_from_the_nursery_and_dies_with_the_process_that_the_worker_knows(
     production: Production, returned: dict[str, Any]
 ) -> None:
@@ -189,7 +196,8 @@ def test_a_run_is_forked_from_the_nursery_and_dies_with_the_process_that_the_wor
     production.reaches(endless, {"RUNNING"})
     nursery = psutil.Process(production.pid("nursery"))
     (forked,) = nursery.children()
-    (launcher,) = [p for p in production.home.processes() if "flows.worker_run" in p.cmdline()]
+    launcher = process_of(production, endless)
+    assert "flows.worker_run" in launcher.cmdline()
 
     launcher.kill()
 
@@ -212,11 +220,15 @@ def test_a_run_that_was_forked_can_be_cancelled(production: Production, returned
 
 
 def test_a_run_that_needs_another_nursery_has_a_process_of_its_own(production: Production, returned: dict[str, Any]) -> None:
-    variables = {"env": {"OMP_NUM_THREADS": "1"}}
+    # And a setting of its own, for which the worker has another one.
+    variables = {"env": {"OMP_NUM_THREADS": "1", "PREFECT_WORKER_QUERY_SECONDS": "7"}}
     run = production.submit("return", {"reference": f"{MODEL}@latest"}, job_variables=variables)["id"]
     nursery = psutil.Process(production.pid("nursery"))
 
-    assert until(lambda: any("prefect.engine" in p.cmdline() for p in production.home.processes()), PATIENCE)
+    production.reaches(run, {"RUNNING"})
+    engine = process_of(production, run)
+    assert "prefect.engine" in engine.cmdline()
+    assert engine.environ()["PREFECT_WORKER_QUERY_SECONDS"] == "7"
     assert nursery.children() == []
     assert production.reaches(run, ENDED)["state"]["type"] == "COMPLETED", production.complaint(run)
 
