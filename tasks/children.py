@@ -95,9 +95,7 @@ class Child:
             ChildDied: It never came to be, for its nursery died.
         """
         if self._pid is None and not self._learn_pid(None):
-            raise ChildDied(
-                "The process that forks the others, once it has imported TensorFlow, died or could fork no more."
-            )
+            raise ChildDied("The process that forks the others, once it has imported TensorFlow, died or can't fork.")
         assert self._pid is not None
         return self._pid
 

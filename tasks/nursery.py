@@ -52,6 +52,8 @@ _LOOKED_AT = re.compile(
 )
 # But not: what is looked at later, and what TensorFlow sets itself, whatever it was.
 _LATER = {"TF_CONFIG", "HDF5_PLUGIN_PATH"}
+# What Keras takes where `keras.json` does not say otherwise; it writes one where there is none.
+_KERAS = {"floatx": "float32", "epsilon": 1e-7, "backend": "tensorflow", "image_data_format": "channels_last"}
 
 # This process' way to ask for children: its own nursery, or the one that it was forked from.
 _link: socket.socket | None = None
@@ -142,20 +144,28 @@ def likeness() -> dict[str, Any]:
     Of Linux, where `/proc` tells it.
     """
     environment = {**_ENVIRONMENT, **os.environ}
-    keras = Path(environment.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
     return {
         "python": sys.prefix,
         "code": str(Path(__file__).resolve()),
         # By it others get into every process, to watch it, say.
         "site": getattr(sys.modules.get("sitecustomize"), "__file__", None),
         "user": [os.getuid(), os.getgid(), *sorted(os.getgroups())],
-        "keras": keras.read_text(errors="replace") if keras.is_file() else "",
+        "keras": _keras_of(Path(environment.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"),
         "environment": {n: v for n, v in sorted(environment.items()) if _LOOKED_AT.match(n) and n not in _LATER},
         # How much they may take, and from whose share.
         **{name: Path(f"/proc/self/{name}").read_text() for name in ("limits", "cgroup")},
         "cpus": sorted(os.sched_getaffinity(0)),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
+
+
+def _keras_of(file: Path) -> dict[str, Any]:
+    """How Keras is configured by a file, which may not be there or be none."""
+    try:
+        said = json.loads(file.read_text())
+        return {name: said.get(name, default) for name, default in _KERAS.items()}
+    except (OSError, ValueError, AttributeError):
+        return _KERAS
 
 
 @contextmanager

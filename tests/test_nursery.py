@@ -239,6 +239,16 @@ def test_who_has_less_than_the_nursery_gets_nothing_from_it(standing: Standing, 
     assert found.stdout == f"{served}\n"
 
 
+def test_who_configured_keras_otherwise_starts_its_own(standing: Standing, tmp_path: Path) -> None:
+    file = tmp_path / ".keras" / "keras.json"
+    file.parent.mkdir()
+    file.write_text('{"floatx": "float32", "backend": "tensorflow", "other": 1}')  # as Keras itself writes it
+    assert standing.ask(HOME=str(tmp_path))["parent"] == standing.process.pid
+
+    file.write_text('{"floatx": "float16"}')
+    assert standing.ask(HOME=str(tmp_path))["parent"] != standing.process.pid
+
+
 def test_a_child_has_what_imports_put_into_the_environment(standing: Standing) -> None:
     assert standing.ask()["imported"] == "disable"
     assert standing.ask(HDF5_PLUGIN_PATH="mine")["imported"] == "mine"
@@ -249,7 +259,8 @@ def test_what_can_not_be_forked_is_no_end_of_the_nursery(standing: Standing) -> 
     limits = standing.process.rlimit(psutil.RLIMIT_NOFILE)
     standing.process.rlimit(psutil.RLIMIT_NOFILE, (standing.process.num_fds(), limits[1]))
 
-    assert standing.ask()["parent"] != standing.process.pid
+    with pytest.raises(json.JSONDecodeError):  # that child alone does not come to be
+        standing.ask()
     assert psutil.pid_exists(int(str(kept["pid"])))
     standing.process.rlimit(psutil.RLIMIT_NOFILE, limits)
     assert standing.ask()["parent"] == standing.process.pid
