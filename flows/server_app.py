@@ -12,6 +12,7 @@ import os
 import sys
 from typing import Any
 
+from flows.database import make_tables
 from flows.patient import Patient
 from tasks.children import quick_imports
 from tasks.nursery import die_with_parent
@@ -32,6 +33,7 @@ def create_app() -> Any:
     # again for each of the server's own clients: 0.08 s each time.
     Settings.hash_key = lambda self: "the only one"  # type: ignore[method-assign]
     with quick_imports():
+        make_tables()
         return Patient(server.create_app())
 
 
@@ -40,6 +42,7 @@ async def make_database() -> None:
     from prefect.server.database import provide_database_interface
     from prefect.server.models.block_registration import run_block_auto_registration
 
+    make_tables()
     database = provide_database_interface()
     await database.create_db()
     async with await database.session() as session:

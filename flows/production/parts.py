@@ -83,8 +83,8 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
     if sys.platform == "linux" and clean.get(ADDRESS) != OFF:
         command, defaults = standing_command(nursery_address(), *LIBRARIES)
         clean |= {ADDRESS: str(nursery_address())}
-        # After the server, for whose start everybody waits.
-        found.append(Part("nursery", command, defaults | clean | client_environment(plan), ("server",)))
+        # At once: the server, for whose start everybody waits, takes one processor.
+        found.append(Part("nursery", command, defaults | clean | client_environment(plan)))
     worker = (sys.executable, "-m", "flows.production.worker")
     # Prefect's own 10 seconds are for thousands of workers; here an event's run would wait for them.
     here = _SWIFT | clean | client_environment(plan) | {MARK: str(folder())}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from flows.production.api import Api
@@ -20,19 +21,21 @@ _EVENT_SECONDS = 60.0
 
 
 def put_to_the_test(plan: Plan) -> Answer:
-    """Emit an event and look for it; have a run scheduled that nobody will run, and look for that."""
-    from prefect.client.orchestration import get_client  # 1.4 s
+    """Emit an event and have a run scheduled that nobody will run, and look for both; each takes the server seconds."""
+    with ThreadPoolExecutor(1) as beside:
+        keeping = beside.submit(_seconds_until_kept, Api(plan))
+        from prefect.client.orchestration import get_client  # 1.4 s
 
-    from flows.prefect_health import check_scheduler
+        from flows.prefect_health import check_scheduler
 
+        with get_client(sync_client=True) as client:
+            check = check_scheduler(client)
     try:
-        kept = _seconds_until_kept(Api(plan))
+        kept = keeping.result()
     except RoundtripError as error:
         return Answer(False, str(error))
     if kept is None:
         return Answer(False, f"it kept no event within {_EVENT_SECONDS:.0f} s, so that none would start `return`")
-    with get_client(sync_client=True) as client:
-        check = check_scheduler(client)
     if check.status != "ok":
         return Answer(False, f"its scheduler {check.detail}. {check.advice}")
     return Answer(True, f"{check.detail}; keeps events, within {kept:.0f} s")
