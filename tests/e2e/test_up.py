@@ -234,11 +234,14 @@ def test_a_run_that_was_forked_can_be_cancelled(production: Production, returned
 def test_a_run_that_needs_another_nursery_has_a_process_of_its_own(production: Production, returned: dict[str, Any]) -> None:
     # And a setting of its own, for which the worker has another one.
     variables = {"env": {"OMP_NUM_THREADS": "1", "PREFECT_WORKER_QUERY_SECONDS": "7"}}
+    nursery = psutil.Process(production.pid("nursery"))
+    assert until(lambda: nursery.children() == [], 30), "a run before it goes on"
     run = production.submit("return", {"reference": f"{MODEL}@latest"}, job_variables=variables)["id"]
     production.reaches(run, {"RUNNING"})
     engine = process_of(production, run)
     assert "prefect.engine" in engine.cmdline()
     assert engine.environ()["PREFECT_WORKER_QUERY_SECONDS"] == "7"
+    assert nursery.children() == []
     assert production.reaches(run, ENDED)["state"]["type"] == "COMPLETED", production.complaint(run)
 
 
