@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from flows.database import make_tables
+from flows.migrations import make_tables
 from flows.patient import Patient
 from tasks.children import quick_imports
 from tasks.nursery import die_with_parent

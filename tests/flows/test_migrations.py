@@ -15,12 +15,12 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows import database
+from flows import migrations
 
 PREFECTS = (
     "import asyncio; from prefect.server.database import provide_database_interface as p; asyncio.run(p().create_db())"
 )
-OURS = "import flows.database; flows.database.make_tables()"
+OURS = "import flows.migrations; flows.migrations.make_tables()"
 
 
 def schema(file: Path) -> dict[tuple[str, str], list[str]]:
@@ -53,7 +53,7 @@ def test_a_failure_leaves_no_file_and_the_server_to_make_it(
         file.write_bytes(b"half of it")
         raise RuntimeError("no such migration")
 
-    monkeypatch.setattr(database, "_migrate", half)
+    monkeypatch.setattr(migrations, "_migrate", half)
     (tmp_path / "prefect.db.draft").write_bytes(b"of a server that was killed")
     make(tmp_path / "prefect.db")
 
@@ -62,7 +62,7 @@ def test_a_failure_leaves_no_file_and_the_server_to_make_it(
 
 
 def test_a_database_that_is_there_is_prefects_to_bring_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_migrate", lambda file: file.write_bytes(b"new"))
+    monkeypatch.setattr(migrations, "_migrate", lambda file: file.write_bytes(b"new"))
     (tmp_path / "old.db").write_bytes(b"old")
 
     for name in ("old.db", "new.db"):
@@ -75,4 +75,4 @@ def make(file: Path) -> None:
     """As the server that is told to use this file does when it starts."""
     url = f"sqlite+aiosqlite:///{file}"
     with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: url, PREFECT_SERVER_DATABASE_MIGRATE_ON_START: True}):
-        database.make_tables()
+        migrations.make_tables()
