@@ -13,13 +13,14 @@ import sys
 from typing import Any
 
 from flows.migrations import make_tables
-from flows.patient import Patient
 from tasks.children import quick_imports
 from tasks.nursery import die_with_parent
 
 with quick_imports():
     from prefect.server.api import server
     from prefect.settings import Settings
+
+    from flows.turns import take_turns
 
 
 def create_app() -> Any:
@@ -34,7 +35,8 @@ def create_app() -> Any:
     Settings.hash_key = lambda self: "the only one"  # type: ignore[method-assign]
     with quick_imports():
         make_tables()
-        return Patient(server.create_app())
+        take_turns()
+        return server.create_app()
 
 
 async def make_database() -> None:

@@ -18,7 +18,6 @@ import pytest
 
 from tasks.storage import Manifest, Store, embedded, layout, list_versions, open_store, read_manifest, resolve
 from tests.e2e.commands import ROOT, Home, end_of, until
-from tests.e2e.patient import Patient
 from tests.own_store import s3_variables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -129,7 +128,7 @@ class Run:
 def api(prefect_server: dict[str, str]) -> Iterator[httpx.Client]:
     user, _, password = prefect_server["PREFECT_API_AUTH_STRING"].partition(":")
     url = prefect_server["PREFECT_API_URL"]
-    with httpx.Client(base_url=url, auth=(user, password), timeout=120, transport=Patient()) as client:
+    with httpx.Client(base_url=url, auth=(user, password), timeout=120) as client:
         yield client
 
 

@@ -74,14 +74,11 @@ class Prefect:
         return done.stdout
 
     def finished(self, deployment: Mapping[str, Any], since: datetime) -> dict[str, Any] | None:
-        """The one run of a deployment that was created since then and is over, if there is one.
-
-        An event starts a run twice where SQLite was locked when the server reacted to it: then the first of them.
-        """
+        """The one run of a deployment that was created since then and is over, if there is one."""
         runs = self._all("flow_runs", deployment_id=deployment["id"])
         done = [run for run in runs if datetime.fromisoformat(run["created"]) > since and run["state"]["type"] in ENDED]
-        assert all(run["parameters"] == done[0]["parameters"] for run in done)
-        return min(done, key=lambda run: str(run["created"])) if done else None
+        assert len(done) <= 1
+        return done[0] if done else None
 
     def runs(self, name: str, since: datetime) -> list[dict[str, Any]]:
         """The runs of a deployment that were created since then, in the order in which they were."""
