@@ -22,7 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
 
 def take_turns() -> None:
-    """Have Prefect's server in this process do so. On PostgreSQL it changes nothing."""
+    """Have Prefect's server in this process do so. On PostgreSQL it changes nothing.
+
+    Who waits for a turn holds none of the few connections meanwhile, and comes in its order: SQLite's own waiting is asking
+    again and again, and whoever asks in the right moment is next.
+    """
     turn = asyncio.Lock()
     begin = AioSqliteConfiguration.begin_transaction
 
@@ -33,9 +37,14 @@ def take_turns() -> None:
         if SQLITE_BEGIN_MODE.get() is not None:  # within another one, which would wait for it for ever
             async with begin(self, session, with_for_update) as transaction:
                 yield transaction
-        else:
-            async with turn, begin(self, session, with_for_update=True) as transaction:
+            return
+        async with turn, begin(self, session, with_for_update=True) as transaction:
+            await session.connection()  # Prefect begins with the first statement; the mode is for this session alone
+            token = SQLITE_BEGIN_MODE.set("DEFERRED")
+            try:
                 yield transaction
+            finally:
+                SQLITE_BEGIN_MODE.reset(token)
 
     AioSqliteConfiguration.begin_transaction = begin_in_turn  # type: ignore[method-assign]
     aiosqlite.Cursor._execute = _execute  # type: ignore[method-assign]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from typing import Any
 
 from flows.production.plan import Plan
 from tasks.errors import UnreachableError
+
+_BUSY = 503  # its database is away for a moment: PostgreSQL starts again
+_ATTEMPTS, _PAUSE = 10, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +41,20 @@ class Api:
         headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.plan.api}{path}", data, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=self.seconds) as answer:
-                content = answer.read()
-        except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")[:300]
-            raise UnreachableError(
-                f"The Prefect server at {self.plan.api} answers {error.code} to {method} {path}: {said}"
-            ) from error
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise UnreachableError(f"The Prefect server at {self.plan.api} does not answer: {reason}") from error
-        return json.loads(content) if content else None
+        for attempt in range(_ATTEMPTS):
+            try:
+                with urllib.request.urlopen(request, timeout=self.seconds) as answer:
+                    content = answer.read()
+            except urllib.error.HTTPError as error:
+                if error.code == _BUSY and attempt < _ATTEMPTS - 1:
+                    time.sleep(_PAUSE)
+                    continue
+                said = error.read().decode(errors="replace")[:300]
+                raise UnreachableError(
+                    f"The Prefect server at {self.plan.api} answers {error.code} to {method} {path}: {said}"
+                ) from error
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "reason", error)
+                raise UnreachableError(f"The Prefect server at {self.plan.api} does not answer: {reason}") from error
+            return json.loads(content) if content else None
+        raise AssertionError

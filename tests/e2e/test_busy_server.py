@@ -33,3 +33,12 @@ def test_no_request_is_refused_while_many_write(prefect_server: dict[str, str]) 
     with ThreadPoolExecutor(WRITERS) as pool:
         codes = {code for codes in pool.map(write, range(WRITERS)) for code in codes}
     assert codes <= {200, 201}
+
+
+def test_a_work_queue_can_be_paused(prefect_server: dict[str, str]) -> None:
+    """Which Prefect tells of in the middle of its transaction, by another session."""
+    user, _, password = prefect_server["PREFECT_API_AUTH_STRING"].partition(":")
+    with httpx.Client(base_url=prefect_server["PREFECT_API_URL"], auth=(user, password), timeout=30) as api:
+        queue = api.post("/work_queues/", json={"name": "paused"}).raise_for_status().json()["id"]
+        api.patch(f"/work_queues/{queue}", json={"is_paused": True}).raise_for_status()
+        assert api.get(f"/work_queues/{queue}").json()["is_paused"] is True

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import aiosqlite
@@ -40,13 +40,15 @@ def file(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def prefects(file: Path) -> AsyncIterator[tuple[AioSqliteConfiguration, AsyncEngine]]:
+    """Prefect's own, but SQLite waits for nobody."""
     configuration = AioSqliteConfiguration(connection_url=f"sqlite+aiosqlite:///{file}")
     engine = await configuration.engine()
+    sa.event.listen(engine.sync_engine, "connect", lambda made, _: made.cursor().execute("PRAGMA busy_timeout = 0"))
     yield configuration, engine
     await engine.dispose()
 
 
-def test_whoever_reads_before_another_one_writes_can_still_write(file: Path) -> None:
+def test_whoever_comes_while_another_one_writes_has_its_turn(file: Path) -> None:
     seen = []
 
     async def writes(configuration: AioSqliteConfiguration, engine: AsyncEngine) -> None:
@@ -64,13 +66,31 @@ def test_whoever_reads_before_another_one_writes_can_still_write(file: Path) -> 
     assert seen == [0, 1, 2, 3, 4]
 
 
-def test_a_transaction_within_another_one_does_not_wait_for_its_end(file: Path) -> None:
+def test_nobody_writes_between_what_a_transaction_reads_and_what_it_writes(file: Path) -> None:
+    """Not those either who begin no transaction, as the server's keeper of events."""
+
+    async def reads_and_writes() -> None:
+        async with prefects(file) as (configuration, engine):
+            session = await configuration.session(engine)
+            async with session, configuration.begin_transaction(session):
+                await session.execute(READ)
+                with sqlite3.connect(file, timeout=0) as other, pytest.raises(sqlite3.OperationalError, match="locked"):
+                    other.execute(str(WRITE))
+                await session.execute(WRITE)
+
+    asyncio.run(reads_and_writes())
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["a transaction", "a session"])
+def test_what_reads_within_a_transaction_does_not_wait_for_its_end(file: Path, begun: bool) -> None:
+    """As Prefect does where it tells of a work queue that was paused."""
+
     async def within() -> int | None:
         async with prefects(file) as (configuration, engine):
             outer, inner = await configuration.session(engine), await configuration.session(engine)
             async with asyncio.timeout(10), outer, inner, configuration.begin_transaction(outer):
-                await outer.execute(READ)
-                async with configuration.begin_transaction(inner):
+                await outer.execute(WRITE)
+                async with configuration.begin_transaction(inner) if begun else nullcontext():
                     return (await inner.execute(READ)).scalar()
 
     assert asyncio.run(within()) == 0
@@ -79,8 +99,8 @@ def test_a_transaction_within_another_one_does_not_wait_for_its_end(file: Path) 
 def test_a_cursor_that_failed_is_freed_while_its_connection_waits(file: Path) -> None:
     """As in the server: the loop must be there for who holds the lock of the database, while others wait for it."""
 
-    async def freed_meanwhile() -> bool:
-        engine = create_async_engine(f"sqlite+aiosqlite:///{file}", connect_args={"timeout": 10})
+    async def wait_and_write() -> int | None:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
         async with AsyncSession(engine) as holder, engine.connect() as waiter:
             await holder.execute(WRITE)
             await waiter.exec_driver_sql("PRAGMA busy_timeout = 0")
@@ -89,11 +109,11 @@ def test_a_cursor_that_failed_is_freed_while_its_connection_waits(file: Path) ->
             waiting = asyncio.create_task(waiter.execute(WRITE))
             await asyncio.sleep(0.5)
             gc.collect()
-            in_time = not waiting.done()
             await holder.commit()
             await waiting
+            found: int | None = (await waiter.execute(READ)).scalar()
         await engine.dispose()
-        return in_time
+        return found
 
     async def refused(connection: AsyncConnection) -> None:
         """A failure that only the garbage collector frees, for it belongs to a cycle."""
@@ -103,4 +123,4 @@ def test_a_cursor_that_failed_is_freed_while_its_connection_waits(file: Path) ->
             kept: list[object] = [error]
             kept.append(kept)
 
-    assert asyncio.run(freed_meanwhile())
+    assert asyncio.run(wait_and_write()) == 2
