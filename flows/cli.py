@@ -14,12 +14,11 @@ from typing import NoReturn
 import click
 
 from flows.commands import Commands
-from flows.commands.common import common, print_json, say
+from flows.commands.common import INTERRUPTED, common, print_json, say
 from flows.commands.run import run_jobs
 from flows.scenarios import MAIN_JOB
 from tasks.errors import InputError, RoundtripError
 
-_INTERRUPTED = 130
 _USAGE = 2
 
 
@@ -57,11 +56,11 @@ def main() -> NoReturn:
         _fail(InputError(error.format_message()), as_json, debug)
     except (KeyboardInterrupt, click.Abort):
         if as_json:
-            print_json({"error": {"kind": "interrupted", "message": "Interrupted.", "exit_code": _INTERRUPTED}})
+            print_json({"error": {"kind": "interrupted", "message": "Interrupted.", "exit_code": INTERRUPTED}})
         else:
             said = "Interrupted. What was not committed is invisible and will be cleaned up."
             click.echo(f"\n{said} The same command goes on from the last checkpoint, if there was one.", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except RoundtripError as error:
         _fail(error, as_json, debug)
     except Exception as error:

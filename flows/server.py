@@ -30,6 +30,7 @@ _DATABASE, _MADE = "prefect.db", "prefect.db.made-by"
 API_URL = "PREFECT_API_URL"
 UNWATCHED = "ROUNDTRIP_UNWATCHED"  # in the environment of a desk's processes: the API URL of the desk's own server
 _CONFIGURED = f"It comes from {API_URL}"
+_LEFT = f"`python -m flows up` ran it and is down. Run it again, or `unset {API_URL} PREFECT_API_AUTH_STRING`"
 
 
 class PrefectServer:
@@ -86,9 +87,9 @@ class PrefectServer:
                     break  # it answers; what it refuses, the flows are told
             except (OSError, ValueError) as error:
                 reason = getattr(error, "reason", error)
-            gone = self._own is not None and not self._own.alive()
+            gone = not self._own.alive() if self._own else _is_down(self.url)
             if gone or time.monotonic() > deadline:
-                tail = f" Its last words:\n{self._own.log_tail()}" if self._own else f" {self._origin}."
+                tail = f" Its last words:\n{self._own.log_tail()}" if self._own else f" {_LEFT if gone else self._origin}."
                 raise UnreachableError(f"The Prefect server at {self.url} does not answer ({reason}).{tail}")
             time.sleep(0.05)
         if self._own is None:
@@ -188,6 +189,17 @@ def local_production() -> str | None:
     from flows.production.contact import adopt  # 0.3 s; most desks never had one
 
     return adopt()
+
+
+def _is_down(url: str) -> bool:
+    """Whether `python -m flows up` has run the server at this API URL here, and no longer does."""
+    if not (data_folder() / "up" / "supervisor.lock").exists():
+        return False
+    from flows.production.contact import running
+    from flows.production.plan import Plan
+
+    plan = Plan.load()
+    return plan is not None and plan.api == url.rstrip("/") and running() is None
 
 
 def _recipe(folder: Path) -> dict[str, Any]:

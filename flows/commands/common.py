@@ -15,6 +15,8 @@ import click
 
 from tasks.errors import InputError, RoundtripError, printable
 
+INTERRUPTED = 130  # exit code after Ctrl-C or SIGTERM
+
 
 class _Age(click.ParamType[Any]):
     """An age: 12h, 30d."""

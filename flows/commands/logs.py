@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import click
 
-from flows.commands.common import common, print_json
+from flows.commands.common import INTERRUPTED, common, print_json
 from tasks.errors import NotFoundError
 
 _PAUSE = 0.3
@@ -41,12 +43,14 @@ def logs(part: str | None, follow: bool, lines: int, as_json: bool, debug: bool)
         print_json({"logs": {name: _tail(path, lines) for name, path in files.items()}})
         return
     width = max(map(len, files), default=0) if len(files) > 1 else 0
-    for name, path in files.items():
-        for line in _tail(path, lines):
+    there = [(name, line) for name, path in files.items() for line in _tail(path, lines)]
+    if lines and not (there or follow):
+        click.echo("Nothing is logged yet.", err=True)
+    try:
+        for name, line in chain(there, _new_lines(files) if follow else ()):
             _say(name, line, width)
-    if follow:
-        for name, line in _new_lines(files):
-            _say(name, line, width)
+    except KeyboardInterrupt:  # how a follower ends it
+        sys.exit(INTERRUPTED)
 
 
 def _files() -> dict[str, Path]:

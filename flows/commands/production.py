@@ -198,12 +198,13 @@ def _drained(plan: Plan, seconds: float) -> Drained | None:
     """Let the runs end, where there is a server that knows of them."""
     from flows.production.drain import drain
 
-    last = [0.0]
+    last, deadline = [0.0], time.monotonic() + seconds
 
     def waiting(names: list[str]) -> None:
-        if time.monotonic() - last[0] > _SAY_SECONDS:
-            click.echo(f"Waiting for {', '.join(names)}", err=True)
-            last[0] = time.monotonic()
+        now = time.monotonic()
+        if now - last[0] > _SAY_SECONDS:
+            click.echo(f"Waiting for {', '.join(names)}; what runs in {max(0, deadline - now):.0f} s is cancelled", err=True)
+            last[0] = now
 
     try:
         return drain(plan, seconds, waiting)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -213,7 +213,9 @@ def _automations(plan: Plan) -> Answer:
     except UnreachableError as error:
         return Answer(False, str(error))
     entries = [{"name": a["name"], "enabled": a["enabled"]} for a in there]
-    return _all_there(expected_automations(), [a["name"] for a in there], {"list": entries})
+    answer = _all_there(expected_automations(), [a["name"] for a in there], {"list": entries})
+    paused = "".join(f"; paused: `prefect automation resume '{a['name']}'`" for a in there if not a["enabled"])
+    return replace(answer, detail=answer.detail + paused)
 
 
 def _all_there(expected: list[str], there: list[str], more: Mapping[str, Any]) -> Answer:

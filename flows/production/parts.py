@@ -23,7 +23,9 @@ from tasks.shared_server import MARK
 ROOT = Path(__file__).resolve().parents[2]
 POOL = "roundtrip"
 WORKER = "local"
-_SWIFT = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+# Prefect's own 10 and 30 seconds are for thousands of runs; here an event's run would wait for them.
+_SWIFT_WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+_SWIFT_SERVER = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5"}
 # What a run imports before it comes to us, or later: all that costs.
 LIBRARIES = (
     "tensorflow", "h5py", "prefect", "prefect.artifacts", "prefect.futures", "prefect.deployments", "boto3", "platformdirs",
@@ -71,7 +73,7 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
         "--host", "127.0.0.1", "--port", str(plan.port), "--log-level", "warning", "--lifespan", "on",
         "--timeout-graceful-shutdown", "2",
     )  # fmt: skip
-    server = clean | _server_environment(plan)
+    server = _SWIFT_SERVER | clean | _server_environment(plan)
     if plan.redis:
         only = server | {"PREFECT__SERVER_WEBSERVER_ONLY": "1"}
         command = _several(uvicorn, plan) if plan.api_servers > 1 else uvicorn
@@ -86,8 +88,7 @@ def parts_of(plan: Plan, inherited: Mapping[str, str]) -> list[Part]:
         # At once: the server, for whose start everybody waits, takes one processor.
         found.append(Part("nursery", command, defaults | clean | client_environment(plan)))
     worker = (sys.executable, "-m", "flows.production.worker")
-    # Prefect's own 10 seconds are for thousands of workers; here an event's run would wait for them.
-    here = _SWIFT | clean | client_environment(plan) | {MARK: str(folder())}
+    here = _SWIFT_WORKER | clean | client_environment(plan) | {MARK: str(folder())}
     found.append(Part("worker", worker, here, ("server",)))
     return found
 

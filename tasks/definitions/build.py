@@ -90,7 +90,8 @@ def build(definition: Definition, sample: Arrays, scope: Callable[[], AbstractCo
         signature.bind(**definition.arguments)
     except TypeError as error:
         raise InputError(
-            f"{definition.reference} can't be called with {definition.arguments}: {error}. Its signature is {signature}."
+            f"{definition.reference} can't be called with {definition.arguments}: {error}. Its signature is {signature}; "
+            "`--model-arg NAME=VALUE` gives an argument."
         ) from None
     # Automatic names (`dense_3`) count on from whatever was built before in this process. From a clean state the same
     # definition gives the same variable paths everywhere. Never within a scope: it would end there, unseen.

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.commands import Home, listens, until
+from tests.e2e.commands import Home, end_of, listens, until
 from tests.e2e.production import ENDED, PATIENCE, SMALL, Production
 
 pytestmark = pytest.mark.e2e
@@ -109,6 +109,16 @@ def test_the_logs_tell_each_part_apart(production: Production) -> None:
     assert "Worker 'local' started!" in worker.out
     assert unknown.code == 5
     assert "supervisor, worker, store" in unknown.err
+
+
+def test_who_follows_the_logs_ends_it_and_is_told_nothing(production: Production) -> None:
+    following = production.home.start("logs", "--follow")
+    assert following.stdout is not None
+    following.stdout.readline()
+    following.send_signal(signal.SIGINT)
+
+    result = end_of(following)
+    assert (result.code, result.err) == (130, "")
 
 
 def test_every_socket_is_on_loopback(production: Production) -> None:
@@ -259,6 +269,7 @@ def test_switches_of_the_ui_survive_a_new_installation(production: Production) -
 
     assert [d["schedules"] for d in document["deployments"] if d["name"] == "saved-model/saved-model"] == [1]
     assert {"name": "return what was published", "enabled": False} in document["automations"]
+    assert "paused: `prefect automation resume 'return what was published'`" in document["others"]["automations"]["detail"]
 
 
 def test_down_cancels_what_does_not_end_and_leaves_neither_process_nor_port(production: Production) -> None:
@@ -289,6 +300,7 @@ def test_down_lets_a_run_end(production: Production) -> None:
     result = production.home.run("down", "--timeout", str(PATIENCE), "--json", seconds=2 * PATIENCE)
 
     assert (result.document["ended"], result.document["cancelled"]) == ([name], [])
+    assert f"Waiting for {name}; what runs in {PATIENCE:.0f} s is cancelled" in result.err
 
 
 def test_in_the_foreground_it_tells_its_manager_when_it_is_up_and_ends_in_order(production: Production) -> None:

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from flows.commands.logs import logs
 from flows.production import contact, plan, supervisor, worker
 from flows.production.parts import MARK, Part, parts_of
 from flows.production.plan import Database, Plan, decide
+from flows.server import PrefectServer
 from tasks.errors import InputError, UnreachableError
 from tests.e2e.commands import until
 
@@ -162,6 +165,22 @@ def test_without_a_supervisor_what_it_left_behind_is_not_believed() -> None:
 
 def _part(*code: str, needs: tuple[str, ...] = ()) -> supervisor.Supervised:
     return supervisor.Supervised(Part("part", (sys.executable, "-c", *code), dict(os.environ), needs))
+
+
+def test_whoever_still_names_the_server_of_an_up_that_is_down_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = decide(None, None, None, None, {})
+    kept.save()
+    (plan.folder() / "supervisor.lock").touch()
+    monkeypatch.setenv("PREFECT_API_URL", kept.api)
+
+    with pytest.raises(UnreachableError, match=r"up` ran it and is down\. Run it again, or `unset PREFECT_API_URL"):
+        PrefectServer().wait_until_up()
+
+
+def test_a_log_in_which_nothing_is_says_so() -> None:
+    (plan.logs_folder() / "server.log").touch()
+
+    assert CliRunner().invoke(logs, ["server"]).output == "Nothing is logged yet.\n"
 
 
 def test_a_part_is_started_when_what_it_needs_answers() -> None:
