@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 
+import httpx
 import psutil
 import pytest
 
@@ -32,6 +33,15 @@ def prefect_server() -> Iterator[dict[str, str]]:
     server.wait_until_up()
     yield values
     server.close()
+
+
+@pytest.fixture
+def api(prefect_server: dict[str, str]) -> Iterator[httpx.Client]:
+    """That server's API, as its owner asks it."""
+    user, _, password = prefect_server["PREFECT_API_AUTH_STRING"].partition(":")
+    url = prefect_server["PREFECT_API_URL"]
+    with httpx.Client(base_url=url, auth=(user, password), timeout=120) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

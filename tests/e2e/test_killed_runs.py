@@ -125,14 +125,6 @@ class Run:
 
 
 @pytest.fixture
-def api(prefect_server: dict[str, str]) -> Iterator[httpx.Client]:
-    user, _, password = prefect_server["PREFECT_API_AUTH_STRING"].partition(":")
-    url = prefect_server["PREFECT_API_URL"]
-    with httpx.Client(base_url=url, auth=(user, password), timeout=120) as client:
-        yield client
-
-
-@pytest.fixture
 def deployment(api: httpx.Client) -> str:
     flow = api.post("/flows/", json={"name": "weights-h5"}).raise_for_status().json()["id"]
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}
