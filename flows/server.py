@@ -193,9 +193,7 @@ def local_production() -> str | None:
 
 def _is_down(url: str) -> bool:
     """Whether `python -m flows up` has run the server at this API URL here, and no longer does."""
-    if not (data_folder() / "up" / "supervisor.lock").exists():
-        return False
-    from flows.production.contact import running
+    from flows.production.contact import running  # 0.3 s, and only where a server does not answer
     from flows.production.plan import Plan
 
     plan = Plan.load()
