@@ -203,7 +203,8 @@ def _drained(plan: Plan, seconds: float) -> Drained | None:
     def waiting(names: list[str]) -> None:
         now = time.monotonic()
         if now - last[0] > _SAY_SECONDS:
-            click.echo(f"Waiting for {', '.join(names)}; what runs in {max(0, deadline - now):.0f} s is cancelled", err=True)
+            left = max(0, deadline - now)
+            click.echo(f"Waiting for {', '.join(names)}; what still runs in {left:.0f} s is cancelled", err=True)
             last[0] = now
 
     try:

@@ -300,7 +300,7 @@ def test_down_lets_a_run_end(production: Production) -> None:
     result = production.home.run("down", "--timeout", str(PATIENCE), "--json", seconds=2 * PATIENCE)
 
     assert (result.document["ended"], result.document["cancelled"]) == ([name], [])
-    assert f"Waiting for {name}; what runs in {PATIENCE:.0f} s is cancelled" in result.err
+    assert f"Waiting for {name}; what still runs in {PATIENCE:.0f} s is cancelled" in result.err
 
 
 def test_in_the_foreground_it_tells_its_manager_when_it_is_up_and_ends_in_order(production: Production) -> None:
