@@ -122,6 +122,16 @@ def test_no_setting_of_the_user_points_a_part_elsewhere() -> None:
     assert not [word for part in parts.values() for word in part.command if "secret" in word]
 
 
+def test_runs_do_not_wait_as_long_as_among_thousands_unless_the_user_says_so() -> None:
+    def waits(theirs: dict[str, str]) -> list[str]:
+        parts = {part.name: part.environment for part in parts_of(Plan(4200, "secret"), theirs)}
+        asking, place = "PREFECT_WORKER_QUERY_SECONDS", "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"
+        return [parts["worker"][asking], parts["server"][place]]
+
+    own = {"PREFECT_WORKER_QUERY_SECONDS": "7", "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "8"}
+    assert (waits({}), waits(own)) == (["2", "5"], ["7", "8"])
+
+
 def test_a_nursery_stands_beside_the_worker_and_the_desk_unless_the_user_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = Plan(4200, "secret")
     parts = {part.name: part for part in parts_of(mine, {})}
